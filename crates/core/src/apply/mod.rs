@@ -1,0 +1,117 @@
+//! `apply`: the one way in which the replicated state changes.
+//!
+//! Place: called by `consensus` for each committed entry, in log order, on every member; by the
+//! simulator and by golden scripts. Pure: no clock, no randomness, no hash order, no configuration.
+//! Invariants: the same log gives the same state everywhere; a rejected command changes nothing; a
+//! command applied twice changes nothing the second time, since each is a compare-and-set.
+//! Not here: when a command is proposed (`decide`).
+
+mod bootstrap;
+mod election;
+mod lease;
+mod membership;
+mod switchover;
+
+use crate::command::{Command, Outcome, Rejection};
+use crate::ids::{Epoch, Incarnation, MemberName, Timeline, WallTime};
+use crate::record::{LeaderRecord, LeaseState};
+use crate::state::ClusterState;
+
+impl ClusterState {
+    /// Applies one command of the log; `index` is its position there.
+    pub fn apply(&mut self, index: u64, command: Command) -> Outcome {
+        let entry = Entry { index };
+        let result = match command {
+            Command::FoundGroup { .. }
+            | Command::RetireNode { .. }
+            | Command::SetSecrets { .. }
+            | Command::UpsertMember { .. } => membership::apply(self, entry, command),
+            Command::GrantBootstrap { .. } | Command::FinishBootstrap { .. } => {
+                bootstrap::apply(self, entry, command)
+            }
+            Command::Renew { .. } | Command::Release { .. } | Command::RecordTimeline { .. } => {
+                lease::apply(self, entry, command)
+            }
+            Command::OpenElection { .. }
+            | Command::CastBallot { .. }
+            | Command::CloseElection { .. }
+            | Command::Failover { .. } => election::apply(self, entry, command),
+            Command::RequestSwitchover { .. }
+            | Command::CancelSwitchover { .. }
+            | Command::TransferLease { .. }
+            | Command::TakeBack { .. } => switchover::apply(self, entry, command),
+        };
+        result.into()
+    }
+}
+
+/// Where in the log the command stands.
+#[derive(Clone, Copy)]
+struct Entry {
+    index: u64,
+}
+
+/// The record, if it is of `epoch` and `Held`; what almost every command needs.
+fn held_record(state: &mut ClusterState, epoch: Epoch) -> Result<&mut LeaderRecord, Rejection> {
+    let stale = Rejection::Stale { epoch: Epoch(0), renewals: 0 };
+    let record = state.leader.as_mut().ok_or(stale)?;
+    if record.epoch != epoch {
+        return Err(Rejection::Stale { epoch: record.epoch, renewals: record.renewals });
+    }
+    if record.state != LeaseState::Held {
+        return Err(Rejection::LeaseState(record.state));
+    }
+    Ok(record)
+}
+
+/// A new grant: the next epoch, and a timeline number that nobody ever drew. Whatever was pending
+/// under the old epoch is void.
+fn grant(state: &mut ClusterState, to: MemberName, incarnation: Incarnation) -> Epoch {
+    let before = state.leader.clone().unwrap_or_default();
+    let epoch = before.epoch.next();
+    let reserved: Timeline = state.timelines.next_free();
+    state.timelines.reserved.insert(reserved, epoch);
+    state.leader = Some(LeaderRecord {
+        holder: to,
+        incarnation,
+        epoch,
+        ttl_ms: state.settings.ttl_ms,
+        renewals: 0,
+        nonce: crate::ids::Nonce(0),
+        wal_lsn: before.wal_lsn,
+        paused: before.paused,
+        state: LeaseState::Held,
+        evicted: false,
+        reserved,
+    });
+    state.election = None;
+    state.switchover = None;
+    state.transfer = None;
+    state.failover = None;
+    epoch
+}
+
+/// A change of leader as far as every kind has it.
+fn change_of(
+    state: &ClusterState,
+    kind: crate::record::ChangeKind,
+    to: &MemberName,
+    at: WallTime,
+    reason: String,
+) -> crate::record::Change {
+    crate::record::Change {
+        epoch: state.epoch().next(),
+        kind,
+        from: state.leader.as_ref().map(|record| record.holder.clone()),
+        to: to.clone(),
+        at,
+        reason,
+        verdicts: Vec::new(),
+        bar: None,
+        waited_ms: 0,
+        not_heard: Vec::new(),
+        timeline: None,
+        former_wal_lsn: state.leader.as_ref().map(|record| record.wal_lsn).unwrap_or_default(),
+        allow_data_loss: false,
+    }
+}

@@ -1,0 +1,357 @@
+//! What can be put into the log, and what `apply` answers.
+//!
+//! Invariants: a command is complete (no clock, no configuration is consulted when it is applied);
+//! wall-clock times in it are for people. Every command that gives or takes authority is a
+//! compare-and-set on what its proposer saw, so that a late or repeated copy changes nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{
+    ClusterId, Epoch, HistoryEntry, Incarnation, Lsn, MemberName, NodeId, Nonce, Position,
+    Timeline, WallTime,
+};
+use crate::lineage::HistoryConflict;
+use crate::record::{Ballot, LeaseState, Member, OpenReason, Secrets};
+use crate::settings::Settings;
+
+/// A change of the replicated state, asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// First command of a group.
+    FoundGroup {
+        /// Id of the group.
+        cluster_id: ClusterId,
+        /// Name of the cluster.
+        scope: String,
+        /// Settings to begin with.
+        settings: Settings,
+    },
+    /// A Raft node was removed for good; its id never comes back.
+    RetireNode {
+        /// The node.
+        node_id: NodeId,
+    },
+    /// The first secrets; later ones are refused.
+    SetSecrets {
+        /// The secrets.
+        secrets: Secrets,
+    },
+    /// A member announces itself, or changes.
+    UpsertMember {
+        /// Its name.
+        name: MemberName,
+        /// What it says of itself.
+        member: Member,
+        /// When.
+        at: WallTime,
+    },
+    /// One member makes or brings the cluster's first data.
+    GrantBootstrap {
+        /// Number of the attempt; one more than the last.
+        attempt: u64,
+        /// Who.
+        member: MemberName,
+        /// Life of its guard.
+        incarnation: Incarnation,
+        /// When.
+        at: WallTime,
+    },
+    /// The first data is there: its maker leads.
+    FinishBootstrap {
+        /// Attempt that it belongs to.
+        attempt: u64,
+        /// Who.
+        member: MemberName,
+        /// Life of its guard.
+        incarnation: Incarnation,
+        /// PostgreSQL's system identifier.
+        system_identifier: u64,
+        /// Where the data stands.
+        position: Position,
+        /// How it came there.
+        history: Vec<HistoryEntry>,
+        /// When.
+        at: WallTime,
+    },
+    /// The holder goes on.
+    Renew {
+        /// Its epoch.
+        epoch: Epoch,
+        /// Life of its guard.
+        incarnation: Incarnation,
+        /// This attempt.
+        nonce: Nonce,
+        /// The ttl from now on, milliseconds.
+        ttl_ms: u64,
+        /// Its WAL position.
+        wal_lsn: Lsn,
+    },
+    /// The holder stops; its PostgreSQL is proven stopped or in recovery.
+    Release {
+        /// Its epoch.
+        epoch: Epoch,
+        /// The renewals that it saw.
+        renewals: u64,
+        /// Who holds.
+        holder: MemberName,
+        /// Its last WAL position, where known.
+        wal_lsn: Option<Lsn>,
+        /// Why, in a sentence.
+        reason: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Ends the epoch and asks everyone for a ballot.
+    OpenElection {
+        /// Epoch of the record that the opener saw.
+        observed_epoch: Epoch,
+        /// Its renewals.
+        observed_renewals: u64,
+        /// Why.
+        reason: OpenReason,
+        /// Who opens it.
+        by: MemberName,
+        /// When.
+        at: WallTime,
+    },
+    /// A member votes. It may replace its ballot.
+    CastBallot {
+        /// Epoch of the election.
+        epoch: Epoch,
+        /// Who.
+        member: MemberName,
+        /// The ballot.
+        ballot: Ballot,
+        /// When.
+        at: WallTime,
+    },
+    /// Picks the winner of an election.
+    CloseElection {
+        /// Epoch of the election.
+        epoch: Epoch,
+        /// How long the proposer waited, milliseconds.
+        waited_ms: u64,
+        /// Whom it did not hear.
+        not_heard: Vec<MemberName>,
+        /// When.
+        at: WallTime,
+    },
+    /// The timeline that the holder's promotion began.
+    RecordTimeline {
+        /// The holder's epoch.
+        epoch: Epoch,
+        /// Life of its guard.
+        incarnation: Incarnation,
+        /// Its number.
+        timeline: Timeline,
+        /// What PostgreSQL wrote into its history file.
+        history: Vec<HistoryEntry>,
+        /// When.
+        at: WallTime,
+    },
+    /// An operator wants another leader though this one lives, or a certain one after it died.
+    Failover {
+        /// Epoch that is meant to end.
+        epoch: Epoch,
+        /// Who should lead; none: the best.
+        candidate: Option<MemberName>,
+        /// Whether writes may be lost.
+        allow_data_loss: bool,
+        /// When.
+        at: WallTime,
+    },
+    /// An operator wants a planned hand-over.
+    RequestSwitchover {
+        /// Epoch that is meant to end.
+        epoch: Epoch,
+        /// Who hands over.
+        from: MemberName,
+        /// Who takes over.
+        to: MemberName,
+        /// When.
+        at: WallTime,
+    },
+    /// A pending hand-over is given up.
+    CancelSwitchover {
+        /// Epoch that it belongs to.
+        epoch: Epoch,
+        /// Why.
+        reason: String,
+        /// When.
+        at: WallTime,
+    },
+    /// The hand-over: an election closed on the former holder's proof.
+    TransferLease {
+        /// The giver.
+        from: MemberName,
+        /// Life of its guard.
+        incarnation: Incarnation,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The renewals that it saw.
+        renewals: u64,
+        /// The receiver.
+        to: MemberName,
+        /// End of the giver's shutdown checkpoint.
+        shutdown_lsn: Lsn,
+        /// The receiver's standing.
+        ballot: Ballot,
+        /// When.
+        at: WallTime,
+    },
+    /// The giver takes the lease back, before the receiver began.
+    TakeBack {
+        /// Epoch that the receiver got.
+        epoch: Epoch,
+        /// The giver.
+        by: MemberName,
+        /// Life of its guard.
+        incarnation: Incarnation,
+        /// When.
+        at: WallTime,
+    },
+}
+
+/// What `apply` answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The state was changed as asked (or was so already).
+    Applied,
+    /// Nothing was changed.
+    Rejected(Rejection),
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {
+    /// The group was founded before.
+    #[error("the group was founded before")]
+    AlreadyFounded,
+    /// The secrets were set before.
+    #[error("the secrets were set before")]
+    SecretsSet,
+    /// The node was removed for good.
+    #[error("node {0} was removed from the group; its member must come back as a new node")]
+    Retired(NodeId),
+    /// The proposer saw an older record.
+    #[error("the record is at epoch {epoch}, renewal {renewals}, by now")]
+    Stale {
+        /// Epoch of the record.
+        epoch: Epoch,
+        /// Its renewals.
+        renewals: u64,
+    },
+    /// The lease is not in the state that the command needs.
+    #[error("the lease is {0:?}")]
+    LeaseState(LeaseState),
+    /// Another life of the guard was named by the grant.
+    #[error("the grant names incarnation {0}")]
+    OtherIncarnation(Incarnation),
+    /// An operator refused further renewals.
+    #[error("an operator ended epoch {0}")]
+    Evicted(Epoch),
+    /// Somebody else holds the lease.
+    #[error("{0} holds the lease")]
+    OtherHolder(MemberName),
+    /// No election is open under this epoch.
+    #[error("no election is open for epoch {0}")]
+    NoElection(Epoch),
+    /// An election is open.
+    #[error("an election is open for epoch {0}")]
+    ElectionOpen(Epoch),
+    /// The closing rule does not hold.
+    #[error("no eligible ballot: {0}")]
+    NobodyEligible(String),
+    /// The bar is held by somebody who may not lead.
+    #[error("{holder} reaches {bar} and may not lead ({why}); nobody eligible reaches that far")]
+    BarNotReached {
+        /// Who reaches farthest.
+        holder: MemberName,
+        /// How far, for people.
+        bar: String,
+        /// Why that one may not lead.
+        why: String,
+    },
+    /// Another timeline than the reserved one.
+    #[error("timeline {given} was begun, timeline {reserved} was granted")]
+    OtherTimeline {
+        /// What PostgreSQL began.
+        given: Timeline,
+        /// What the grant reserved.
+        reserved: Timeline,
+    },
+    /// A history that contradicts the log's.
+    #[error("the history contradicts the log: {0}")]
+    History(HistoryConflict),
+    /// Another attempt is under way, or the data is there.
+    #[error("the cluster's first data: {0}")]
+    Bootstrap(String),
+    /// The member is not known.
+    #[error("there is no member {0}")]
+    UnknownMember(MemberName),
+    /// The member may not lead.
+    #[error("{member} may not lead: {why}")]
+    NotEligible {
+        /// Who.
+        member: MemberName,
+        /// Why.
+        why: String,
+    },
+    /// Another switchover is pending.
+    #[error("a switchover from {from} to {to} is pending")]
+    SwitchoverPending {
+        /// Who hands over.
+        from: MemberName,
+        /// Who takes over.
+        to: MemberName,
+    },
+    /// There is none to give up, or to take back.
+    #[error("there is no hand-over of that epoch")]
+    NoSwitchover,
+    /// The receiver lacks part of the giver's WAL.
+    #[error("{to} reaches {reached}, the giver stopped at {wanted}")]
+    Behind {
+        /// The receiver.
+        to: MemberName,
+        /// How far it reaches.
+        reached: Lsn,
+        /// How far it must.
+        wanted: Lsn,
+    },
+}
+
+impl From<Result<(), Rejection>> for Outcome {
+    fn from(result: Result<(), Rejection>) -> Self {
+        match result {
+            Ok(()) => Outcome::Applied,
+            Err(rejection) => Outcome::Rejected(rejection),
+        }
+    }
+}
+
+impl Command {
+    /// The command with the proposer's wall-clock time in it, where it has room for one.
+    #[must_use]
+    pub fn stamped(mut self, now: WallTime) -> Self {
+        match &mut self {
+            Command::UpsertMember { at, .. }
+            | Command::GrantBootstrap { at, .. }
+            | Command::FinishBootstrap { at, .. }
+            | Command::Release { at, .. }
+            | Command::OpenElection { at, .. }
+            | Command::CastBallot { at, .. }
+            | Command::CloseElection { at, .. }
+            | Command::RecordTimeline { at, .. }
+            | Command::Failover { at, .. }
+            | Command::RequestSwitchover { at, .. }
+            | Command::CancelSwitchover { at, .. }
+            | Command::TransferLease { at, .. }
+            | Command::TakeBack { at, .. } => *at = now,
+            Command::FoundGroup { .. }
+            | Command::RetireNode { .. }
+            | Command::SetSecrets { .. }
+            | Command::Renew { .. } => {}
+        }
+        self
+    }
+}

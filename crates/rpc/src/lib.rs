@@ -1,0 +1,26 @@
+//! The wire: generated gRPC types, channels to other members, and a client that finds its way.
+//!
+//! Place: used by consensus (`raft`), agent (`peer`, `control`), the CLI and tests. No state.
+
+pub mod channel;
+
+/// Messages and services of `howdah.raft.v1`.
+pub mod raft {
+    #![allow(missing_docs, clippy::all, clippy::unwrap_used, clippy::too_many_lines)]
+    tonic::include_proto!("howdah.raft.v1");
+}
+
+/// Messages and services of `howdah.peer.v1`.
+pub mod peer {
+    #![allow(missing_docs, clippy::all, clippy::unwrap_used, clippy::too_many_lines)]
+    tonic::include_proto!("howdah.peer.v1");
+}
+
+/// Messages and services of `howdah.control.v1`.
+pub mod control {
+    #![allow(missing_docs, clippy::all, clippy::unwrap_used, clippy::too_many_lines)]
+    tonic::include_proto!("howdah.control.v1");
+}
+
+/// Encoded descriptors of all services, for reflection and for the wire-compatibility test.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
