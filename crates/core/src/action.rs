@@ -73,7 +73,8 @@ pub enum Action {
         /// Last position in common.
         fork: Position,
     },
-    /// Copy a member's data.
+    /// Copy a member's data. A server that still runs is stopped by the same job: between two
+    /// decisions it would be forgotten why.
     Clone {
         /// From this member.
         source: MemberName,

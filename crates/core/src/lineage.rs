@@ -64,6 +64,12 @@ pub enum HistoryConflict {
     /// A timeline in the history was neither recorded nor reserved.
     #[error("timeline {0} was never granted")]
     Unknown(Timeline),
+    /// The history does not go back to a recorded timeline.
+    #[error("timeline {0} descends from no recorded timeline")]
+    Rootless(Timeline),
+    /// A timeline does not have a higher number, or begins earlier, than its parent.
+    #[error("timeline {0} does not come after its parent")]
+    Disorder(Timeline),
 }
 
 impl Timelines {
@@ -128,7 +134,7 @@ impl Timelines {
     /// it shares with the chain. `None`: it does not lie past any, so it may follow.
     pub fn diverges_at(&self, position: Position, history: &[HistoryEntry]) -> Option<Position> {
         let chain = self.chain();
-        let Some((newest, _)) = chain.last() else { return None };
+        let (newest, _) = chain.last()?;
         // A granted promotion that nobody recorded continues the newest timeline: nothing that was
         // acknowledged lies elsewhere.
         let continues = history.iter().any(|entry| entry.timeline == *newest);
@@ -174,6 +180,13 @@ impl Timelines {
         history: &[HistoryEntry],
     ) -> Result<(), HistoryConflict> {
         let mut added = Vec::new();
+        let rooted = history.first().is_some_and(|root| self.recorded.contains_key(&root.timeline));
+        if !rooted && !self.recorded.is_empty() {
+            return Err(HistoryConflict::Rootless(timeline));
+        }
+        if let Some(child) = out_of_order(history, timeline) {
+            return Err(HistoryConflict::Disorder(child));
+        }
         let children = history.iter().skip(1).map(|entry| entry.timeline).chain([timeline]);
         for (parent, child) in history.iter().zip(children) {
             if let Some(known) = self.recorded.get(&child) {
@@ -205,6 +218,19 @@ impl Timelines {
         self.recorded.insert(timeline, TimelineRecord { epoch, parent });
         self.reserved.insert(timeline, epoch);
     }
+}
+
+/// The first timeline of a history that does not come after its parent.
+fn out_of_order(history: &[HistoryEntry], timeline: Timeline) -> Option<Timeline> {
+    let ends = history.iter().zip(history.iter().skip(1));
+    let falls = ends.filter(|(parent, child)| parent.end > child.end).map(|(_, c)| c.timeline);
+    let children = history.iter().skip(1).map(|entry| entry.timeline).chain([timeline]);
+    let numbers = history.iter().zip(children);
+    numbers
+        .filter(|(parent, child)| parent.timeline >= *child)
+        .map(|(_, child)| child)
+        .chain(falls)
+        .next()
 }
 
 #[cfg(test)]

@@ -110,8 +110,6 @@ pub enum Reason {
     OpensElection(OpenReason),
     /// An election is open; this member promises.
     Promises(Epoch),
-    /// An election is open; this member has nothing to vote with.
-    NothingToVoteWith,
     /// An election is open; this former leader holds its ballot back for a moment.
     HoldsBallotBack,
     /// An election is open; this member votes.
@@ -262,7 +260,6 @@ impl Reason {
             Reason::BootstrapFinish => "its data begins the cluster".into(),
             Reason::OpensElection(why) => format!("opens an election: {why}"),
             Reason::Promises(epoch) => format!("promises: no more WAL from before epoch {epoch}"),
-            Reason::NothingToVoteWith => "an election is open; it has no data to stand with".into(),
             Reason::HoldsBallotBack => {
                 "an election is open; led before, so it lets the others go first".into()
             }

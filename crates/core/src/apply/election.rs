@@ -162,6 +162,11 @@ fn wish(
         let renewals = state.leader.as_ref().map_or(0, |record| record.renewals);
         return Err(Rejection::Stale { epoch: current, renewals });
     }
+    let leads = state.held().filter(|record| Some(&record.holder) == wish.candidate.as_ref());
+    if let Some(record) = leads {
+        let why = "it leads already".to_owned();
+        return Err(Rejection::NotEligible { member: record.holder.clone(), why });
+    }
     if let Some(candidate) = &wish.candidate {
         let member = state.members.get(candidate);
         let member = member.ok_or_else(|| Rejection::UnknownMember(candidate.clone()))?;

@@ -74,6 +74,11 @@ fn record_timeline(
     }
     state.timelines.record(epoch, timeline, history).map_err(Rejection::History)?;
     let fork = history.last().map_or(Lsn(0), |parent| parent.end);
+    // What the former leader wrote past the fork is given up from here on: measured against it, the
+    // followers of this one would seem to lag, and nobody could stand in the next election.
+    if let Some(record) = state.leader.as_mut() {
+        record.wal_lsn = fork;
+    }
     if let Some(change) = state.changes.iter_mut().find(|change| change.epoch == epoch) {
         change.timeline = Some((timeline, fork));
     }

@@ -103,13 +103,15 @@ fn transfer(
     if state.switchover.as_ref() != Some(&wanted) {
         return Err(Rejection::NoSwitchover);
     }
-    if ballot.position.lsn < giver.shutdown_lsn {
-        let (reached, wanted) = (ballot.position.lsn, giver.shutdown_lsn);
-        return Err(Rejection::Behind { to, reached, wanted });
-    }
     let mut verdict = election::judge(state, &to, &ballot, None);
     if let Some(why) = verdict.ineligible {
         return Err(Rejection::NotEligible { member: to, why });
+    }
+    // On the giver's own timeline: a larger LSN on another one proves nothing.
+    let reach = verdict.reach.filter(|reach| reach.epoch == giver.epoch).unwrap_or_default();
+    if reach.lsn < giver.shutdown_lsn {
+        let (reached, wanted) = (reach.lsn, giver.shutdown_lsn);
+        return Err(Rejection::Behind { to, reached, wanted });
     }
     verdict.chosen = true;
     let reason =

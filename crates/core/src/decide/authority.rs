@@ -5,7 +5,7 @@ use crate::command::Command;
 use crate::ids::{BootInstant, Lsn, WallTime};
 use crate::reason::Reason;
 use crate::record::LeaseState;
-use crate::view::{DataView, PgView, View};
+use crate::view::{DataView, PgView, Stopping, View};
 
 /// Whether to renew now, or when.
 pub(super) struct Renewal {
@@ -26,7 +26,9 @@ pub(super) fn renewal(view: &View<'_>) -> Renewal {
     }
     // A server that fell and cannot be started is no evidence; `holder` gives the lease back.
     let due = match view.lease.renewal_sent {
-        Some(sent) if view.lease.own_renewal => sent + view.timings.renew_every,
+        Some(sent) if view.lease.own_renewal && committed(view, sent) => {
+            sent + view.timings.renew_every
+        }
         // Not answered, or not committed: try again soon, with a fresh nonce.
         Some(sent) => sent + view.timings.rpc_timeout,
         None => view.now,
@@ -35,6 +37,12 @@ pub(super) fn renewal(view: &View<'_>) -> Renewal {
         return Renewal { action: None, wake_at: Some(due) };
     }
     Renewal { action: Some(Action::Renew { epoch: record.epoch }), wake_at: None }
+}
+
+/// Whether the renewal sent at `sent` moved the deadline; half a time-out is left to rounding.
+fn committed(view: &View<'_>, sent: BootInstant) -> bool {
+    let slack = view.timings.rpc_timeout / 2;
+    view.lease.deadline.is_some_and(|deadline| deadline + slack >= sent + view.timings.holder)
 }
 
 /// Whether this member's promise covers the record's epoch, and was proven by this process. A
@@ -58,7 +66,7 @@ pub(super) fn fence(view: &View<'_>) -> Option<Decision> {
             Some(Decision::act(Action::Kill, Reason::FenceNoLease))
         }
         PgView::Hung => Some(Decision::act(Action::Kill, Reason::FenceHung)),
-        PgView::Starting if view.local.job.is_none() => {
+        PgView::Starting if view.local.job.is_none() && view.node.stopping == Stopping::No => {
             // Its start was lost with an earlier agent: what it will be is not known. Wait for it,
             // as long as the limit for starts says.
             let limit =

@@ -8,8 +8,11 @@ use crate::command::Command;
 use crate::election::count;
 use crate::ids::{BootInstant, MemberName, WallTime};
 use crate::reason::Reason;
-use crate::record::{Ballot, Election, LeaseState, OpenReason};
+use crate::record::{Election, LeaseState, OpenReason};
 use crate::view::{DataView, Job, PeerData, PgView, View};
+
+/// Starts that may fail in a row before a member votes that it may not lead.
+const STARTS_BEFORE_BARRED: u32 = 3;
 
 /// Whether the lease has lapsed for this challenger.
 pub(super) enum Lapse {
@@ -50,7 +53,11 @@ pub(super) fn decide(view: &View<'_>, open: &Election) -> Decision {
     if let Some(decision) = vote(view, open) {
         return decision;
     }
-    close(view, open)
+    let decision = close(view, open);
+    match view.backing_off(Job::Start) {
+        Some((_, again)) if view.local.pg == PgView::Stopped => decision.until(again),
+        _ => decision,
+    }
 }
 
 /// What is left to do until this member's vote is in; `None`: it is, or there is nothing to vote
@@ -61,9 +68,22 @@ fn vote(view: &View<'_>, open: &Election) -> Option<Decision> {
     }
     let former = open.former.as_ref() == Some(&view.me);
     let bar_only = former && view.local.bar_only.is_some_and(|epoch| epoch.next() == open.epoch);
-    let cannot_start = view.failures(Job::Start) >= 3;
+    let mine = open.ballots.get(&view.me).filter(|ballot| {
+        ballot.incarnation == view.node.incarnation && ballot.data_id == view.local.data_id
+    });
+    let mut cannot_start = false;
     match &view.local.pg {
-        PgView::Stopped if cannot_start => {}
+        PgView::Stopped if view.failures(Job::Start) >= STARTS_BEFORE_BARRED => {
+            // Its ballot says so, and it goes on trying: it may be the only one left. Meanwhile it
+            // closes for the others as anybody does.
+            cannot_start = true;
+            if mine.is_some() {
+                return match view.backing_off(Job::Start) {
+                    Some(_) => None,
+                    None => Some(Decision::act(Action::StartIsolated, Reason::StartsToVote)),
+                };
+            }
+        }
         PgView::Stopped => {
             let start = Decision::act(Action::StartIsolated, Reason::StartsToVote);
             return Some(view.unless_failed(Job::Start, start));
@@ -79,10 +99,8 @@ fn vote(view: &View<'_>, open: &Election) -> Option<Decision> {
         }
         PgView::Running(_) | PgView::Unknown | PgView::Starting | PgView::Hung => return None,
     }
-    let cast = |ballot: &Ballot| {
-        ballot.incarnation == view.node.incarnation && ballot.data_id == view.local.data_id
-    };
-    if open.ballots.get(&view.me).is_some_and(cast) {
+    // One that said that it cannot be started is replaced once it was.
+    if mine.is_some_and(|ballot| ballot.barred.is_some() == cannot_start) {
         return None;
     }
     let held_back = view.lease.election_seen + view.timings.window;
@@ -137,10 +155,16 @@ fn close(view: &View<'_>, open: &Election) -> Decision {
     let command = Command::CloseElection {
         epoch: open.epoch,
         waited_ms: u64::try_from(waited).unwrap_or(u64::MAX),
-        not_heard: missing,
+        not_heard: without_ballot(view, open),
         at: WallTime::default(),
     };
     Decision::act(Action::Propose(Box::new(command)), Reason::ClosesElection(winner))
+}
+
+/// Everybody who has not voted, for people to read.
+fn without_ballot(view: &View<'_>, open: &Election) -> Vec<MemberName> {
+    let voted = |name: &&MemberName| open.ballots.contains_key(*name);
+    view.state.members.keys().filter(|name| !voted(name)).cloned().collect()
 }
 
 /// Who has not voted and could: members that were heard a moment ago; for one that has just started

@@ -14,7 +14,7 @@ use crate::view::{ClusterData, DataView, Job, PeerView, PgView, RunningPg, View}
 const FAILURES_BEFORE_CLONE: u32 = 3;
 
 pub(super) fn decide(view: &View<'_>) -> Decision {
-    let leader = view.state.followable();
+    let leader = leader(view);
     match &view.local.data {
         DataView::Empty => clone(view, Reason::ClonesEmpty),
         DataView::HalfDone => clone(view, Reason::ClonesHalfDone),
@@ -29,17 +29,20 @@ pub(super) fn decide(view: &View<'_>) -> Decision {
     }
 }
 
+/// Whom to follow. What was promised is never taken back, also where the log that was applied here
+/// is older than the promise.
+fn leader<'a>(view: &View<'a>) -> Option<&'a LeaderRecord> {
+    view.state.followable().filter(|record| record.epoch >= view.local.promise)
+}
+
 /// Copies from the leader, as soon as it serves.
 fn clone(view: &View<'_>, why: impl Fn(MemberName) -> Reason) -> Decision {
-    let Some(record) = view.state.followable() else {
+    let Some(record) = leader(view) else {
         return Decision::wait(Reason::AwaitsLeader(view.state.epoch()));
     };
     let source = record.holder.clone();
     if !ready(view, record).is_some_and(|peer| peer.open) {
         return Decision::wait(Reason::CloneAwaits(source));
-    }
-    if view.local.pg != PgView::Stopped {
-        return Decision::act(Action::Stop, why(source));
     }
     let action = Action::Clone { source: source.clone(), epoch: record.epoch };
     view.unless_failed(Job::Clone, Decision::act(action, why(source)))

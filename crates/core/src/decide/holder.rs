@@ -6,15 +6,18 @@
 use std::time::Duration;
 
 use super::authority::{disk_lsn, promised};
+use super::time_of;
 use crate::action::{Action, Decision};
 use crate::command::Command;
-use crate::ids::{Epoch, WallTime};
+use crate::ids::{Epoch, MemberName, WallTime};
 use crate::reason::Reason;
-use crate::record::LeaderRecord;
+use crate::record::{LeaderRecord, Member};
 use crate::view::{DataView, Job, PgView, RunningPg, View};
 
 /// In-place starts that may fail before the lease is given back, if somebody else could lead.
 const RESTARTS_WITH_CANDIDATE: u32 = 2;
+/// Promises, and starts before a promotion, that may fail before the lease is given back.
+const ATTEMPTS: u32 = 3;
 
 pub(super) fn decide(view: &View<'_>, record: &LeaderRecord) -> Decision {
     if record.evicted {
@@ -29,6 +32,9 @@ pub(super) fn decide(view: &View<'_>, record: &LeaderRecord) -> Decision {
         let reason = Reason::LeaderPromises(record.epoch);
         let promise = Decision::act(Action::Promise { epoch: record.epoch }, reason);
         return view.unless_failed(Job::Promise, promise);
+    }
+    if let Some(decision) = failed_hand_over(view, record) {
+        return decision;
     }
     if !view.authorised(record) {
         return Decision::wait(Reason::AwaitsRenewal(record.epoch));
@@ -47,17 +53,46 @@ fn promote(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Decision {
         let why = "PostgreSQL is in recovery though it was promoted";
         return step_down(view, record, gives_up(record.epoch, why), why);
     }
-    if view.failures(Job::Promote) > 0 {
+    if failures_now(view, Job::Promote) > 0 {
         let why = "promotion failed";
         return step_down(view, record, gives_up(record.epoch, why), why);
     }
+    if let Some(decision) = off_the_chain(view, record) {
+        return decision;
+    }
     if pg.has_upstream || view.local.promise_proven != Some(record.epoch) {
+        if failures_now(view, Job::Promise) >= ATTEMPTS {
+            let why = "it cannot promise";
+            return step_down(view, record, gives_up(record.epoch, why), why);
+        }
         let reason = Reason::LeaderPromises(record.epoch);
         let promise = Decision::act(Action::Promise { epoch: record.epoch }, reason);
         return view.unless_failed(Job::Promise, promise);
     }
     let promote = Action::Promote { epoch: record.epoch, timeline: record.reserved };
     Decision::act(promote, Reason::Promotes(record.epoch))
+}
+
+/// How often `job` failed since the election that this grant came from. What failed under an
+/// earlier grant is over: a member that cannot lead now, and one that could not then, would
+/// otherwise hand the lease to and fro for ever.
+fn failures_now(view: &View<'_>, job: Job) -> u32 {
+    let fresh = view.local.failed.as_ref().is_some_and(|f| f.at >= view.lease.election_seen);
+    if fresh { view.failures(job) } else { 0 }
+}
+
+/// Data that lies past a fork, or left recovery without a grant, is never promoted: between the
+/// ballot and now something else wrote here.
+fn off_the_chain(view: &View<'_>, record: &LeaderRecord) -> Option<Decision> {
+    let DataView::Cluster(data) = &view.local.data else { return None };
+    let end = data.disk_end?;
+    let timelines = &view.state.timelines;
+    let rogue = !timelines.knows(end.timeline);
+    if !rogue && timelines.diverges_at(end, &data.history).is_none() {
+        return None;
+    }
+    let why = "its data is not the cluster's any more";
+    Some(step_down(view, record, gives_up(record.epoch, why), why))
 }
 
 /// The lease is held and PostgreSQL is down. If it served under this epoch: restart it in place,
@@ -68,10 +103,17 @@ fn restart(view: &View<'_>, record: &LeaderRecord) -> Decision {
         let why = "there is no data to lead with";
         return step_down(view, record, gives_up(record.epoch, why), why);
     };
+    if let Some(decision) = off_the_chain(view, record) {
+        return decision;
+    }
     if view.state.timelines.recorded_by(record.epoch).is_none() {
         let began = data.disk_end.is_some_and(|end| end.timeline == record.reserved);
-        if began || view.failures(Job::Promote) > 0 {
+        if began || failures_now(view, Job::Promote) > 0 {
             let why = "PostgreSQL fell while it was promoted";
+            return step_down(view, record, gives_up(record.epoch, why), why);
+        }
+        if failures_now(view, Job::Start) >= ATTEMPTS {
+            let why = "PostgreSQL could not be started";
             return step_down(view, record, gives_up(record.epoch, why), why);
         }
         let start = Decision::act(Action::StartIsolated, Reason::StartsStandby);
@@ -79,8 +121,9 @@ fn restart(view: &View<'_>, record: &LeaderRecord) -> Decision {
     }
     let limit = Duration::from_millis(view.state.settings.primary_start_timeout_ms);
     let failures = view.failures(Job::StartInPlace);
-    let late = view.now.since(view.local.pg_since) >= limit && failures > 0;
-    let replaceable = failures >= RESTARTS_WITH_CANDIDATE && best_candidate(view).is_some();
+    let tried = view.now.since(view.local.pg_since).max(time_of(failures));
+    let late = tried >= limit && failures > 0;
+    let replaceable = failures >= RESTARTS_WITH_CANDIDATE && replacement(view, record);
     if late || replaceable {
         let why = "PostgreSQL could not be restarted";
         return step_down(view, record, gives_up(record.epoch, why), why);
@@ -94,7 +137,8 @@ fn gives_up(epoch: Epoch, why: &str) -> Reason {
     Reason::GivesUp { epoch, why: why.to_owned() }
 }
 
-/// Stops PostgreSQL, and gives the lease back when that is proven.
+/// Stops PostgreSQL, and gives the lease back when that is proven. In recovery is not enough here:
+/// a promotion that was begun may still come to its end when somebody else leads already.
 pub(super) fn step_down(
     view: &View<'_>,
     record: &LeaderRecord,
@@ -102,8 +146,8 @@ pub(super) fn step_down(
     why: &str,
 ) -> Decision {
     match &view.local.pg {
-        PgView::Running(pg) if !pg.in_recovery => Decision::act(Action::Stop, reason),
-        PgView::Running(_) | PgView::Stopped => {
+        PgView::Running(_) => Decision::act(Action::Stop, reason),
+        PgView::Stopped => {
             let release = Command::Release {
                 epoch: record.epoch,
                 renewals: record.renewals,
@@ -143,32 +187,39 @@ fn serve(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Decision {
     Decision::wait(Reason::Leads(record.epoch))
 }
 
-fn hand_over(
-    view: &View<'_>,
-    record: &LeaderRecord,
-    pg: &RunningPg,
-    to: crate::ids::MemberName,
-) -> Decision {
+/// A hand-over that failed is given up before anything else: it has stopped PostgreSQL, and would
+/// do so again after the restart.
+fn failed_hand_over(view: &View<'_>, record: &LeaderRecord) -> Option<Decision> {
+    let pending = view.state.switchover.as_ref().filter(|s| s.epoch == record.epoch)?;
+    if view.failures(Job::HandOver) == 0 {
+        return None;
+    }
+    let why = view.local.failed.as_ref().map(|failed| failed.why.clone()).unwrap_or_default();
+    Some(cancel(record.epoch, pending.to.clone(), why))
+}
+
+/// Gives up the pending switchover.
+pub(super) fn cancel(epoch: Epoch, to: MemberName, why: String) -> Decision {
+    let reason = Reason::SwitchoverImpossible { to, why: why.clone() };
+    let command = Command::CancelSwitchover { epoch, reason: why, at: WallTime::default() };
+    Decision::act(Action::Propose(Box::new(command)), reason)
+}
+
+fn hand_over(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg, to: MemberName) -> Decision {
     if let Some(why) = why_not_ready(view, record.epoch, pg, &to) {
-        let reason = Reason::SwitchoverImpossible { to, why: why.clone() };
-        let at = WallTime::default();
-        let command = Command::CancelSwitchover { epoch: record.epoch, reason: why, at };
-        return Decision::act(Action::Propose(Box::new(command)), reason);
+        return cancel(record.epoch, to, why);
     }
     let action = Action::HandOver { epoch: record.epoch, to: to.clone() };
     Decision::act(action, Reason::HandsOver(to))
 }
 
 /// Why `to` cannot take over now; none: it can.
-fn why_not_ready(
+pub(super) fn why_not_ready(
     view: &View<'_>,
     epoch: Epoch,
     pg: &RunningPg,
-    to: &crate::ids::MemberName,
+    to: &MemberName,
 ) -> Option<String> {
-    if view.failures(Job::HandOver) > 0 {
-        return view.local.failed.as_ref().map(|failed| failed.why.clone());
-    }
     let Some(peer) = view.fresh_peer(to) else { return Some(format!("{to} is not heard")) };
     if !peer.eligible || peer.stopping {
         return Some(format!("{to} may not lead"));
@@ -181,21 +232,37 @@ fn why_not_ready(
     (behind > allowed).then(|| format!("{to} is {behind} bytes behind, {allowed} are allowed"))
 }
 
-/// The standby that would take over best: the farthest, then by priority and name.
-pub(super) fn best_candidate(view: &View<'_>) -> Option<crate::ids::MemberName> {
-    let epoch = view.state.epoch();
+/// The standby that would take over best: near enough, then by priority and name.
+pub(super) fn best_candidate(
+    view: &View<'_>,
+    record: &LeaderRecord,
+    pg: &RunningPg,
+) -> Option<MemberName> {
     view.state
         .members
         .iter()
         .filter(|(name, member)| **name != view.me && !member.tags.nofailover)
-        .filter_map(|(name, member)| {
-            let peer = view.fresh_peer(name)?;
-            let ready = peer.eligible
-                && !peer.stopping
-                && peer.in_recovery
-                && peer.streaming_epoch == epoch;
-            ready.then_some((member.tags.failover_priority, name))
+        .filter(|(name, _)| why_not_ready(view, record.epoch, pg, name).is_none())
+        .max_by(|a, b| {
+            let priority = |member: &Member| member.tags.failover_priority;
+            priority(a.1).cmp(&priority(b.1)).then(b.0.cmp(a.0))
         })
-        .max_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(a.1)))
-        .map(|(_, name)| name.clone())
+        .map(|(name, _)| name.clone())
+}
+
+/// Whether somebody else could lead while PostgreSQL is down here. Nobody streams then, so that
+/// only what their disks hold counts.
+fn replacement(view: &View<'_>, record: &LeaderRecord) -> bool {
+    let allowed = view.state.settings.maximum_lag_on_failover_bytes;
+    view.state.members.iter().any(|(name, member)| {
+        *name != view.me
+            && !member.tags.nofailover
+            && view.fresh_peer(name).is_some_and(|peer| {
+                peer.eligible
+                    && !peer.stopping
+                    && peer.in_recovery
+                    && peer.position.timeline == record.reserved
+                    && record.wal_lsn.bytes_since(peer.position.lsn) <= allowed
+            })
+    })
 }

@@ -15,7 +15,8 @@ mod shutdown;
 
 use std::time::Duration;
 
-use crate::action::Decision;
+use crate::action::{Action, Decision};
+use crate::command::Command;
 use crate::ids::{BootInstant, MemberName};
 use crate::reason::Reason;
 use crate::record::LeaderRecord;
@@ -24,7 +25,15 @@ use crate::view::{DataView, Failure, Job, PeerView, PgView, Stopping, View};
 /// What to do now, and why.
 pub fn decide(view: &View<'_>) -> Decision {
     let mut decision = situation(view);
-    // Beside everything else: a job that takes minutes must not cost the lease.
+    // Beside everything else: a job that takes minutes must not cost the lease. But a release is a
+    // compare-and-set on the renewals, and whoever gives back, or ends, does not renew.
+    let gives_back = decision.actions.iter().any(|action| match action {
+        Action::Propose(command) => matches!(**command, Command::Release { .. }),
+        other => *other == Action::End,
+    });
+    if gives_back {
+        return decision;
+    }
     let renewal = authority::renewal(view);
     if let Some(action) = renewal.action {
         decision.actions.insert(0, action);
@@ -73,16 +82,31 @@ fn situation(view: &View<'_>) -> Decision {
     }
 }
 
-/// A data directory that is not ours to touch.
+/// A data directory that is not ours to touch. A lease that is held over it is given back: nobody
+/// else could lead as long as it is renewed.
 fn refusal(view: &View<'_>) -> Option<Decision> {
-    match (&view.local.data, view.state.system_identifier()) {
-        (DataView::Unusable(why), _) => Some(Decision::wait(Reason::Unusable(why.clone()))),
+    let reason = match (&view.local.data, view.state.system_identifier()) {
+        (DataView::Unusable(why), _) => Reason::Unusable(why.clone()),
         (DataView::Cluster(data), Some(wanted)) if data.system_identifier != wanted => {
-            let found = data.system_identifier;
-            Some(Decision::wait(Reason::ForeignSystem { found, wanted }))
+            Reason::ForeignSystem { found: data.system_identifier, wanted }
         }
-        _ => None,
+        _ => return None,
+    };
+    if view.node.stopping != Stopping::No {
+        return None;
     }
+    Some(match view.own_lease() {
+        Some(record) => {
+            let why = reason.to_string();
+            holder::step_down(
+                view,
+                record,
+                Reason::GivesUp { epoch: record.epoch, why: why.clone() },
+                &why,
+            )
+        }
+        None => Decision::wait(reason),
+    })
 }
 
 impl<'a> View<'a> {
@@ -125,6 +149,11 @@ impl<'a> View<'a> {
             None => decision,
         }
     }
+}
+
+/// The least time that has passed since the first of so many failures in a row.
+fn time_of(failures: u32) -> Duration {
+    (1..failures).map(pause_after).sum()
 }
 
 /// 0.2 s, doubled with each failure, 10 s at most.

@@ -1,11 +1,12 @@
 //! Stopping: hand over if a candidate is ready, stop PostgreSQL, give the lease back, end.
 
-use super::holder::best_candidate;
+use super::holder::{best_candidate, cancel, why_not_ready};
 use crate::action::{Action, Decision};
 use crate::command::Command;
 use crate::ids::WallTime;
 use crate::reason::Reason;
-use crate::view::{PgView, Stopping, View};
+use crate::record::LeaderRecord;
+use crate::view::{Job, PgView, RunningPg, Stopping, View};
 
 /// How long the release may take before the agent ends without it.
 const RELEASE_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
@@ -16,24 +17,7 @@ pub(super) fn decide(view: &View<'_>) -> Decision {
     let may_hand_over = view.node.stopping == Stopping::Orderly && view.now < hand_over_until;
     match (&view.local.pg, lease) {
         (PgView::Running(pg), Some(record)) if !pg.in_recovery && may_hand_over => {
-            let pending = view.state.switchover.as_ref().filter(|s| s.epoch == record.epoch);
-            match (pending.map(|pending| pending.to.clone()), best_candidate(view)) {
-                (Some(to), Some(_)) => {
-                    let action = Action::HandOver { epoch: record.epoch, to: to.clone() };
-                    Decision::act(action, Reason::StopHandsOver(to))
-                }
-                (None, Some(to)) => {
-                    let command = Command::RequestSwitchover {
-                        epoch: record.epoch,
-                        from: view.me.clone(),
-                        to: to.clone(),
-                        at: WallTime::default(),
-                    };
-                    let action = Action::Propose(Box::new(command));
-                    Decision::act(action, Reason::StopHandsOver(to)).until(hand_over_until)
-                }
-                (_, None) => Decision::act(Action::Stop, Reason::StopPostgres),
-            }
+            hand_over(view, record, pg).until(hand_over_until)
         }
         (PgView::Running(_) | PgView::Starting, _) => {
             Decision::act(Action::Stop, Reason::StopPostgres)
@@ -57,4 +41,29 @@ pub(super) fn decide(view: &View<'_>) -> Decision {
         }
         (PgView::Stopped, None) => Decision::act(Action::End, Reason::Stopped),
     }
+}
+
+/// Hands over to whom an operator chose or who is best; a hand-over that failed is not tried again.
+fn hand_over(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Decision {
+    let failed = view.local.failed.as_ref().filter(|failed| failed.job == Job::HandOver);
+    let pending = view.state.switchover.as_ref().filter(|s| s.epoch == record.epoch);
+    if let Some(to) = pending.map(|pending| pending.to.clone()) {
+        let why = failed.map(|failed| failed.why.clone());
+        if let Some(why) = why.or_else(|| why_not_ready(view, record.epoch, pg, &to)) {
+            return cancel(record.epoch, to, why);
+        }
+        let action = Action::HandOver { epoch: record.epoch, to: to.clone() };
+        return Decision::act(action, Reason::StopHandsOver(to));
+    }
+    let best = best_candidate(view, record, pg).filter(|_| failed.is_none());
+    let Some(to) = best else {
+        return Decision::act(Action::Stop, Reason::StopPostgres);
+    };
+    let command = Command::RequestSwitchover {
+        epoch: record.epoch,
+        from: view.me.clone(),
+        to: to.clone(),
+        at: WallTime::default(),
+    };
+    Decision::act(Action::Propose(Box::new(command)), Reason::StopHandsOver(to))
 }

@@ -1,0 +1,47 @@
+# Two commands are all that a fresh machine needs: `make demo` and `make test`.
+# Both install what is missing; both, and .ci/run, share one build profile.
+
+SHELL := /bin/bash
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: demo tour build test lint verify fix doc perf kills soak pg-16 pg-18 clean-tests
+
+demo: build ## three real PostgreSQL servers with their sidecars, until Ctrl-C
+	./target/debug/howdah demo $(ARGS)
+
+tour: build ## the demo's guided tour: five faults, with measured outages
+	./target/debug/howdah demo --tour $(ARGS)
+
+build:
+	@tools/needs build postgres
+	cargo build --locked -p howdah-cli
+
+test: build pg-16 pg-18 ## everything, on real servers
+	@tools/needs nextest
+	tools/with-test-root cargo nextest run --locked --workspace
+
+lint: ## what CI asks beside the tests
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+verify: lint test
+
+fix:
+	cargo fmt --all
+	cargo clippy --workspace --all-targets --fix --allow-dirty
+
+doc:
+	cargo doc --workspace --no-deps --open
+
+perf: build ## speed limits; alone on the machine, never in CI
+	tools/with-test-root cargo nextest run --locked -p howdah-tests --run-ignored=only --profile perf
+
+kills: build ## 200 kill -9 of random processes; SEED and COUNT may be set
+	COUNT=$${COUNT:-200} tools/with-test-root cargo nextest run --locked -p howdah-tests --no-capture -E 'test(kills)'
+
+soak: ## a million renewals through the store, directory bounded
+	cargo run --locked -p howdah-consensus --example soak -- $${COUNT:-1000000}
+
+pg-16 pg-18:
+	@tools/needs $@

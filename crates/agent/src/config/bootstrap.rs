@@ -1,0 +1,118 @@
+//! The `bootstrap` section: what a new cluster begins with. Pure.
+
+use std::time::Duration;
+
+use howdah_core::{Profile, Settings, Timings};
+
+use super::reader::Section;
+use super::value::{Node, Value};
+use super::{BootstrapConfig, parameters, units};
+
+pub(super) fn read(top: &Section<'_>, profile: Profile) -> BootstrapConfig {
+    let ttl_ms = millis(profile.ttl());
+    let mut settings = Settings { ttl_ms, profile, ..Settings::default() };
+    let mut initdb = vec!["--encoding=UTF8".to_owned(), "--data-checksums".to_owned()];
+    let Some(section) = top.section("bootstrap") else {
+        return BootstrapConfig { settings, initdb };
+    };
+    if let Some(dcs) = section.section("dcs") {
+        read_settings(dcs, &mut settings);
+    }
+    if let Some(node) = section.take("initdb") {
+        initdb = read_initdb(&section, node);
+    }
+    if let Some(lines) = section.lines("pg_hba") {
+        settings.pg_hba.extend(lines);
+    }
+    section.finish();
+    BootstrapConfig { settings, initdb }
+}
+
+fn read_settings(dcs: Section<'_>, settings: &mut Settings) {
+    if let Some(ttl) = dcs.duration("ttl") {
+        settings.ttl_ms = millis(ttl);
+    }
+    if let Err(error) = Timings::for_profile(settings.profile, settings.ttl()) {
+        dcs.error("ttl", error.to_string(), "5 is the default, 2 with `profile: fast`");
+    } else if settings.ttl() > Duration::from_secs(15) {
+        let what = format!("a failover waits {} after the leader's last sign", units::show(settings.ttl()));
+        dcs.warn("ttl", what, "5 is the default and enough for most networks");
+    }
+    if let Some(bytes) = dcs.bytes("maximum_lag_on_failover") {
+        settings.maximum_lag_on_failover_bytes = bytes;
+    }
+    for key in ["master_start_timeout", "primary_start_timeout"] {
+        if let Some(limit) = dcs.duration(key) {
+            settings.primary_start_timeout_ms = millis(limit);
+        }
+    }
+    if dcs.take("master_start_timeout").is_some() {
+        dcs.warn("master_start_timeout", "is the old name", "write `primary_start_timeout`");
+    }
+    match dcs.text("synchronous_mode").as_deref() {
+        None | Some("off" | "false") => {}
+        Some(mode) => {
+            let what = format!("`{mode}`: this version replicates asynchronously only");
+            dcs.error("synchronous_mode", what, "write off until the synchronous modes are there");
+        }
+    }
+    if let Some(section) = dcs.section("postgresql") {
+        settings.use_pg_rewind = section.boolean("use_pg_rewind").unwrap_or(settings.use_pg_rewind);
+        settings.use_slots = section.boolean("use_slots").unwrap_or(settings.use_slots);
+        settings.parameters = parameters::read(section.section("parameters"));
+        settings.pg_hba = section.lines("pg_hba").unwrap_or_default();
+        section.finish();
+    }
+    dcs.finish();
+}
+
+/// `encoding: UTF8` becomes `--encoding=UTF8`, `data-checksums` becomes `--data-checksums`.
+fn read_initdb(section: &Section<'_>, node: &Node) -> Vec<String> {
+    let Value::List(items) = &node.value else {
+        section.error("initdb", "is no list", "write a list, as [encoding: UTF8, data-checksums]");
+        return Vec::new();
+    };
+    let mut arguments = Vec::new();
+    for item in items {
+        match &item.value {
+            Value::Map(entries) => {
+                for entry in entries {
+                    let value = entry.node.text();
+                    add_option(section, item, (&entry.key, value.as_deref()), &mut arguments);
+                }
+            }
+            _ => {
+                let name = item.text().unwrap_or_default();
+                add_option(section, item, (&name, None), &mut arguments);
+            }
+        }
+    }
+    arguments
+}
+
+fn add_option(
+    section: &Section<'_>,
+    item: &Node,
+    (name, value): (&str, Option<&str>),
+    arguments: &mut Vec<String>,
+) {
+    const OWN: &[&str] = &["pgdata", "D", "username", "U", "pwfile", "pwprompt", "auth", "no-sync"];
+    let name = name.trim_start_matches('-');
+    let path = section.path("initdb");
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if name.is_empty() || !name.chars().all(plain) {
+        section.report.error(&item.place, &path, format!("`{name}` is no option"), "see `initdb --help`");
+    } else if OWN.contains(&name) {
+        let what = format!("`{name}` is set by howdah itself; left out");
+        section.report.warn(&item.place, &path, what, "remove it");
+    } else {
+        arguments.push(match value {
+            Some(value) => format!("--{name}={value}"),
+            None => format!("--{name}"),
+        });
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,246 @@
+//! The server's processes, through the guard: start, stop, kill, signal, and the deadline.
+
+use std::time::Duration;
+
+use howdah_core::{Epoch, Timeline};
+use howdah_guard::wire::{Reply, Request, StartPostgres};
+use howdah_postgres::datadir::Marker;
+use howdah_postgres::hba::HbaMode;
+use howdah_postgres::procs::{Children, Proc};
+use howdah_postgres::settings::{Dynamic, TargetTimeline};
+use howdah_postgres::{args, history, prepare, signals};
+
+use super::{Adopted, Elephant, GUARD_LIMIT, JobError, lock};
+use crate::shell::Arming;
+
+/// Limit of killing all of PostgreSQL; the guard goes on trying beyond it.
+const KILL_LIMIT: Duration = Duration::from_secs(15);
+
+impl Elephant {
+    /// Asks the guard something, without blocking the runtime.
+    pub(crate) async fn guard(&self, request: Request, limit: Duration) -> Result<Reply, JobError> {
+        let guard = self.guard.clone();
+        Ok(tokio::task::spawn_blocking(move || guard.call(request, limit)).await??)
+    }
+
+    /// Takes over what runs.
+    ///
+    /// # Errors
+    /// If the guard does not answer.
+    pub async fn adopt(&self) -> Result<Adopted, JobError> {
+        let Reply::Status(status) = self.guard(Request::Status, GUARD_LIMIT).await? else {
+            return Err(JobError("the guard answered something else than its status".into()));
+        };
+        let postmaster = status.postmaster;
+        if postmaster.is_none() {
+            // A server that is not below our guard is never taken as ours: it is ended first.
+            let data_dir = self.data_dir();
+            let killed = tokio::task::spawn_blocking(move || {
+                howdah_guard::orphans::kill_postgres_of(&data_dir)
+            });
+            let killed = killed.await?.map_err(|error| JobError(error.to_string()))?;
+            if killed > 0 {
+                tracing::warn!(killed, "ended processes of a PostgreSQL that was not our guard's");
+            }
+        }
+        let identity = self.identity();
+        let hba = std::fs::read_to_string(self.data_dir().join(howdah_postgres::hba::HBA_FILE));
+        let open = hba.is_ok_and(|text| !text.contains(" reject"));
+        if open {
+            lock(&self.now).1 = HbaMode::Open;
+        }
+        Ok(Adopted {
+            incarnation: status.incarnation,
+            pid: postmaster.as_ref().map(|postmaster| postmaster.pid),
+            authority: postmaster.and_then(|postmaster| postmaster.authority),
+            open,
+            data_id: identity.data_id,
+            promise: identity.promise,
+        })
+    }
+
+    /// Tells the guard until when PostgreSQL may be writable.
+    ///
+    /// # Errors
+    /// Why it refused.
+    pub async fn arm(&self, arming: Arming) -> Result<(), String> {
+        let request = Request::Arm {
+            epoch: arming.epoch,
+            renewals: arming.renewals,
+            deadline: arming.deadline,
+            cut: false,
+        };
+        match self.guard(request, GUARD_LIMIT).await.map_err(|why| why.to_string())? {
+            Reply::Done => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    /// No deadline from now on. Only while no server is writable.
+    pub(crate) async fn disarm(&self) -> Result<(), JobError> {
+        let Reply::Status(status) = self.guard(Request::Status, GUARD_LIMIT).await? else {
+            return Err(JobError("the guard answered something else than its status".into()));
+        };
+        if let Some(armed) = status.armed {
+            let request = Request::Disarm { epoch: armed.epoch, renewals: armed.renewals };
+            done(self.guard(request, GUARD_LIMIT).await?)?;
+        }
+        Ok(())
+    }
+
+    /// Writes configuration and HBA file for `now`, and remembers it.
+    pub(crate) fn write_files(&self, now: Dynamic, mode: HbaMode) -> Result<bool, JobError> {
+        let prepared = prepare::prepare(&self.settings(), &now, mode)?;
+        for warning in prepared.warnings {
+            tracing::warn!("{warning}");
+        }
+        *lock(&self.now) = (now, mode);
+        Ok(prepared.changed)
+    }
+
+    /// What was written last.
+    pub(crate) fn written(&self) -> (Dynamic, HbaMode) {
+        lock(&self.now).clone()
+    }
+
+    /// Starts the server: as a standby without upstream, or in place under a held lease.
+    pub(crate) async fn start(&self, authority: Option<Epoch>) -> Result<i32, JobError> {
+        let data_dir = self.data_dir();
+        if Marker::Rewinding.is_set(&data_dir)? {
+            return Err(JobError("the data directory is half rewound; it is never started".into()));
+        }
+        history::remove_comment_history_above(&data_dir, history::highest_real(&data_dir)?)?;
+        if authority.is_none() {
+            self.disarm().await?;
+            signals::write_standby_signal(&data_dir)?;
+        }
+        let isolated = Dynamic { target: TargetTimeline::Latest, ..Dynamic::isolated() };
+        self.write_files(isolated, HbaMode::Barred)?;
+        let settings = self.settings();
+        let request = Request::StartPostgres(StartPostgres {
+            program: self.install.postgres(),
+            args: args::postmaster_args(&settings),
+            env: vec![("LC_MESSAGES".into(), "C".into())],
+            cwd: data_dir.clone(),
+            data_dir: data_dir.clone(),
+            authority,
+            log: Some(data_dir.join("log").join("postmaster.log")),
+        });
+        std::fs::create_dir_all(data_dir.join("log"))
+            .map_err(|error| JobError(format!("create {}/log: {error}", data_dir.display())))?;
+        match self.guard(request, GUARD_LIMIT).await? {
+            Reply::Started { pid } => Ok(pid),
+            Reply::Refused(why) => Err(JobError(format!("the guard refused: {why}"))),
+            other => Err(JobError(format!("the guard answered {other:?}"))),
+        }
+    }
+
+    /// Ends every process of the server, and proves it.
+    ///
+    /// # Errors
+    /// If the guard does not answer.
+    pub async fn kill(&self) -> Result<(), JobError> {
+        match self.guard(Request::KillPostgres, KILL_LIMIT).await? {
+            Reply::Refused(why) => Err(JobError(format!("the guard refused: {why}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The guard is gone: ends the server's processes from here.
+    pub fn kill_without_guard(&self) {
+        match howdah_guard::orphans::kill_postgres_of(&self.data_dir()) {
+            Ok(killed) => tracing::warn!(killed, "the guard is gone; PostgreSQL was killed"),
+            Err(why) => tracing::error!(%why, "the guard is gone and PostgreSQL cannot be killed"),
+        }
+    }
+
+    /// Sends a signal to one of the server's processes.
+    pub(crate) async fn signal(
+        &self,
+        pid: i32,
+        signal: i32,
+        authority: Option<Epoch>,
+    ) -> Result<(), JobError> {
+        done(self.guard(Request::Signal { pid, signal, authority }, GUARD_LIMIT).await?)
+    }
+
+    /// The postmaster and everything below it.
+    pub(crate) async fn processes(&self) -> Result<Processes, JobError> {
+        match self.guard(Request::Processes, GUARD_LIMIT).await? {
+            Reply::Processes(list) => {
+                let list: Vec<Proc> = list
+                    .into_iter()
+                    .map(|process| Proc {
+                        pid: process.pid,
+                        ppid: process.ppid,
+                        title: process.title,
+                    })
+                    .collect();
+                let postmaster = self.postmaster().await?;
+                Ok(Processes { postmaster, list, cluster_name: self.config.scope.clone() })
+            }
+            other => Err(JobError(format!("the guard answered {other:?}"))),
+        }
+    }
+
+    /// Process id of the postmaster.
+    pub(crate) async fn postmaster(&self) -> Result<i32, JobError> {
+        let Reply::Status(status) = self.guard(Request::Status, GUARD_LIMIT).await? else {
+            return Err(JobError("the guard answered something else than its status".into()));
+        };
+        let postmaster = status.postmaster.ok_or_else(|| JobError("PostgreSQL is down".into()))?;
+        Ok(postmaster.pid)
+    }
+
+    /// Has the server read its files again.
+    pub(crate) async fn reload(&self) -> Result<(), JobError> {
+        let pid = self.postmaster().await?;
+        self.signal(pid, nix::libc::SIGHUP, None).await
+    }
+
+    /// Has the server leave recovery, if the guard still holds this epoch's deadline.
+    pub(crate) async fn leave_recovery(&self, epoch: Epoch) -> Result<(), JobError> {
+        let data_dir = self.data_dir();
+        done(self.guard(Request::Promote { epoch, data_dir }, GUARD_LIMIT).await?)
+    }
+
+    /// Puts standby.signal back, so that whatever else starts this directory gets a standby.
+    pub(crate) async fn put_standby_signal(&self) -> Result<(), JobError> {
+        let data_dir = self.data_dir();
+        done(self.guard(Request::PutStandbySignal { data_dir }, GUARD_LIMIT).await?)
+    }
+
+    /// Tells the guard that everything is stopped in good order.
+    pub async fn tell_shutdown(&self) {
+        if let Err(why) = self.guard(Request::Shutdown, GUARD_LIMIT).await {
+            tracing::warn!(%why, "the guard did not take the end");
+        }
+    }
+
+    /// Makes a promotion take exactly the reserved number.
+    pub(crate) fn reserve_timeline(&self, own: Timeline, reserved: Timeline) -> Result<(), JobError> {
+        Ok(history::put_comment_history(&self.data_dir(), own, reserved)?)
+    }
+}
+
+/// A listing of the server's processes.
+pub(crate) struct Processes {
+    postmaster: i32,
+    list: Vec<Proc>,
+    cluster_name: String,
+}
+
+impl Processes {
+    /// Sorted by what they are.
+    pub fn children(&self) -> Children<'_> {
+        Children::of(self.postmaster, &self.cluster_name, &self.list)
+    }
+}
+
+fn done(reply: Reply) -> Result<(), JobError> {
+    match reply {
+        Reply::Done => Ok(()),
+        Reply::Refused(why) => Err(JobError(format!("the guard refused: {why}"))),
+        other => Err(JobError(format!("the guard answered {other:?}"))),
+    }
+}

@@ -1,0 +1,144 @@
+//! Changes of leader, told to people: who stood, with which position, and why the winner won.
+
+use howdah_core::{Change, ClusterState, Epoch, Event, Verdict};
+use howdah_rpc::control;
+
+/// A change as it goes over the wire.
+pub fn change(change: &Change) -> control::Change {
+    let (timeline, fork) = change.timeline.unwrap_or_default();
+    control::Change {
+        epoch: change.epoch.0,
+        kind: change.kind.to_string(),
+        from: change.from.as_ref().map(|name| name.0.clone()).unwrap_or_default(),
+        to: change.to.0.clone(),
+        at_ms: change.at.0,
+        timeline: timeline.0,
+        fork_lsn: fork.0,
+        reason: change.reason.clone(),
+        ballots: change.verdicts.iter().map(ballot).collect(),
+        waited_ms: change.waited_ms,
+        not_heard: change.not_heard.iter().map(|name| name.0.clone()).collect(),
+        bar: change.bar.map(|bar| bar.to_string()).unwrap_or_default(),
+        loss: loss(change).unwrap_or_default(),
+    }
+}
+
+fn ballot(verdict: &Verdict) -> control::Ballot {
+    let fallback = if verdict.chosen { "chosen" } else { "eligible" };
+    control::Ballot {
+        member: verdict.member.0.clone(),
+        timeline: verdict.position.timeline.0,
+        lsn: verdict.position.lsn.0,
+        eligible: verdict.ineligible.is_none(),
+        verdict: verdict.ineligible.clone().unwrap_or_else(|| fallback.into()),
+        priority: verdict.priority,
+        chosen: verdict.chosen,
+    }
+}
+
+/// What may have been lost: in asynchronous mode, what the old leader wrote past the fork.
+fn loss(change: &Change) -> Option<String> {
+    let (_, fork) = change.timeline?;
+    if change.from.as_ref() == Some(&change.to) || change.from.is_none() {
+        return None;
+    }
+    let bytes = change.former_wal_lsn.bytes_since(fork);
+    let from = change.from.as_ref()?;
+    if bytes > 0 {
+        return Some(format!(
+            "{bytes} bytes that {from} had written by its last renewal lie past the fork"
+        ));
+    }
+    let planned = change.kind == howdah_core::ChangeKind::Switchover;
+    (!planned).then(|| {
+        format!("nothing that {from} had written by its last renewal; what it wrote after may be")
+    })
+}
+
+/// An event as it goes over the wire.
+pub fn event(event: &Event) -> control::Event {
+    control::Event {
+        index: event.index,
+        at_ms: event.at.0,
+        kind: event.kind.to_string(),
+        text: event.text.clone(),
+        epoch: event.epoch.0,
+        member: event.member.0.clone(),
+    }
+}
+
+/// Why somebody leads under `epoch` (the present one when it is zero). `None`: that epoch is not
+/// kept, or never was.
+pub fn explain(state: &ClusterState, epoch: Epoch) -> Option<control::ExplainResponse> {
+    let wanted = if epoch == Epoch(0) { state.epoch() } else { epoch };
+    let mut lines = Vec::new();
+    let found = state.changes.iter().find(|change| change.epoch == wanted);
+    if found.is_none() && epoch != Epoch(0) {
+        return None;
+    }
+    if let Some(found) = found {
+        lines.extend(story(found));
+    }
+    if epoch == Epoch(0) {
+        lines.extend(present(state));
+    }
+    Some(control::ExplainResponse { change: found.map(change), lines })
+}
+
+fn story(change: &Change) -> Vec<String> {
+    let from = change.from.as_ref().map(|name| format!(" after {name}")).unwrap_or_default();
+    let mut lines = vec![format!(
+        "{} leads since epoch {}{from}, by {}: {}.",
+        change.to, change.epoch, change.kind, change.reason
+    )];
+    for verdict in &change.verdicts {
+        let what = match (&verdict.ineligible, verdict.chosen) {
+            (Some(why), _) => format!("could not lead: {why}"),
+            (None, true) => "chosen".to_owned(),
+            (None, false) => "could have led".to_owned(),
+        };
+        lines.push(format!("  {} stood at {}: {what}.", verdict.member, verdict.position));
+    }
+    if let Some(bar) = change.bar {
+        lines.push(format!("  The winner had to reach {bar}; priority, then name, among equals."));
+    }
+    if !change.verdicts.is_empty() && change.kind == howdah_core::ChangeKind::Election {
+        let not_heard: Vec<&str> = change.not_heard.iter().map(|name| name.as_str()).collect();
+        let missing = if not_heard.is_empty() {
+            "everybody who was heard had voted".to_owned()
+        } else {
+            format!("no ballot came from {}", not_heard.join(", "))
+        };
+        lines.push(format!("  Closed after {} ms; {missing}.", change.waited_ms));
+    }
+    if let Some((timeline, fork)) = change.timeline {
+        lines.push(format!("  Its timeline is {timeline}, begun at {fork}."));
+    }
+    if let Some(loss) = loss(change) {
+        lines.push(format!("  Possibly lost: {loss}."));
+    }
+    lines
+}
+
+/// What is going on now.
+fn present(state: &ClusterState) -> Vec<String> {
+    let Some(open) = &state.election else {
+        return match &state.leader {
+            Some(record) => vec![format!(
+                "The lease of epoch {} is {:?}, renewed {} times.",
+                record.epoch, record.state, record.renewals
+            )],
+            None => vec!["Nobody has led yet.".into()],
+        };
+    };
+    let mut lines =
+        vec![format!("An election is open for epoch {}: {}.", open.epoch, open.reason)];
+    for verdict in howdah_core::election::count(state, open).verdicts {
+        let what = verdict.ineligible.unwrap_or_else(|| "may lead".into());
+        lines.push(format!("  {} stands at {}: {what}.", verdict.member, verdict.position));
+    }
+    for name in state.members.keys().filter(|name| !open.ballots.contains_key(name)) {
+        lines.push(format!("  {name} has not voted."));
+    }
+    lines
+}

@@ -1,0 +1,55 @@
+//! Who is admitted, and what a primary needs: roles, slots, a checkpoint.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use howdah_core::{Epoch, MemberName};
+use howdah_postgres::hba::HbaMode;
+use howdah_postgres::roles::{self, Login};
+use howdah_postgres::slots;
+
+use crate::elephant::{JobError, JobOutput};
+use crate::shell::Context;
+
+/// Limit of a step.
+const STEP: Duration = Duration::from_secs(10);
+
+/// Admits clients, and drops on a standby the slots that it had as primary.
+pub async fn open(context: &Context) -> Result<JobOutput, JobError> {
+    let elephant = &context.elephant;
+    let session = elephant.session(STEP).await?;
+    let probe = session.probe().await?;
+    if probe.in_recovery {
+        slots::change(&session, &slots::on_standby(&probe.slots)).await?;
+    }
+    let (now, _) = elephant.written();
+    elephant.write_files(now, HbaMode::Open)?;
+    elephant.reload().await?;
+    Ok(JobOutput::Opened)
+}
+
+/// Roles and slots on a primary, then a checkpoint: before that, pg_rewind of others would see the
+/// old timeline in this one's control file.
+pub async fn prepare(context: &Context, epoch: Epoch) -> Result<JobOutput, JobError> {
+    let elephant = &context.elephant;
+    let session = elephant.session(STEP).await?;
+    let (replication, rewind) = elephant.passwords()?;
+    let names = &context.config.postgresql.authentication;
+    roles::ensure_roles(
+        &session,
+        elephant.install.major,
+        &Login { name: &names.replication.username, password: Some(&replication) },
+        &Login { name: &names.rewind.username, password: Some(&rewind) },
+    )
+    .await?;
+    let state = elephant.state();
+    if state.settings.use_slots {
+        let others: BTreeSet<MemberName> =
+            state.members.keys().filter(|name| **name != context.me).cloned().collect();
+        let probe = session.probe().await?;
+        slots::change(&session, &slots::on_primary(&others, &probe.slots)).await?;
+    }
+    tracing::debug!(%epoch, "roles and slots are right");
+    session.checkpoint(Duration::from_secs(600)).await?;
+    Ok(JobOutput::Prepared)
+}

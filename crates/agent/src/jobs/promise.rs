@@ -1,0 +1,60 @@
+//! The promise: no primary of an older epoch gets an acknowledgement out of this member any more.
+//!
+//! Invariant: the promise is on disk before the first step; what proves it is the process table, two
+//! looks with a reload between them, never a time-out. If the proof does not come, PostgreSQL is
+//! stopped, which is a promise too.
+
+use std::time::Duration;
+
+use howdah_core::Epoch;
+use howdah_postgres::hba::HbaMode;
+
+use crate::elephant::{JobError, JobOutput};
+use crate::shell::Context;
+
+/// Limit of the proof before PostgreSQL is stopped instead.
+const PROOF_LIMIT: Duration = Duration::from_secs(2);
+
+/// Promises to `epoch` and proves it.
+pub async fn promise(context: &Context, epoch: Epoch) -> Result<JobOutput, JobError> {
+    let elephant = &context.elephant;
+    elephant.promise(epoch)?;
+    if elephant.postmaster().await.is_err() {
+        return Ok(JobOutput::Promised(epoch));
+    }
+    match tokio::time::timeout(PROOF_LIMIT, prove(context)).await {
+        Ok(Ok(())) => Ok(JobOutput::Promised(epoch)),
+        failed => {
+            let why = match failed {
+                Ok(Err(why)) => why.to_string(),
+                _ => "the proof did not come in time".into(),
+            };
+            tracing::warn!(why, "PostgreSQL is stopped, since its walreceiver cannot be proven gone");
+            elephant.kill().await?;
+            Ok(JobOutput::Stopped)
+        }
+    }
+}
+
+async fn prove(context: &Context) -> Result<(), JobError> {
+    let elephant = &context.elephant;
+    let (now, mode) = elephant.written();
+    // A member that stands in an election keeps its readers until it wins.
+    let mode = if mode == HbaMode::Open { HbaMode::Open } else { HbaMode::Barred };
+    elephant.write_files(now.promised(), mode)?;
+    for look in 0.. {
+        // The first look may still see a walreceiver that was started before the reload was read.
+        elephant.reload().await?;
+        let cut_off = elephant.session(PROOF_LIMIT).await?.is_cut_off().await?;
+        let processes = elephant.processes().await?;
+        let receivers = processes.children().walreceivers();
+        if cut_off && receivers.is_empty() && look > 0 {
+            return Ok(());
+        }
+        for pid in receivers {
+            elephant.signal(pid, nix::libc::SIGTERM, None).await?;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! Starting, stopping and killing the server.
+
+use std::time::Duration;
+
+use howdah_core::Epoch;
+
+use crate::elephant::{JobError, JobOutput};
+use crate::shell::Context;
+
+/// Ends every process of the server, at once.
+pub async fn kill(context: &Context) -> Result<JobOutput, JobError> {
+    context.elephant.kill().await?;
+    Ok(JobOutput::Stopped)
+}
+
+/// A fast shutdown; what is not down within `stop_timeout` is killed.
+pub async fn stop(context: &Context) -> Result<JobOutput, JobError> {
+    let elephant = &context.elephant;
+    let Ok(pid) = elephant.postmaster().await else { return Ok(JobOutput::Stopped) };
+    elephant.signal(pid, nix::libc::SIGINT, None).await?;
+    if !until_gone(context, pid, context.config.stop_timeout).await {
+        tracing::warn!("PostgreSQL did not stop in time and is killed");
+        elephant.kill().await?;
+    }
+    Ok(JobOutput::Stopped)
+}
+
+/// Whether the postmaster ended within `limit`.
+pub(super) async fn until_gone(context: &Context, pid: i32, limit: Duration) -> bool {
+    let deadline = tokio::time::Instant::now() + limit;
+    loop {
+        if context.elephant.postmaster().await.ok() != Some(pid) {
+            return true;
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Starts as a standby without any upstream, and waits until it answers.
+pub async fn isolated(context: &Context) -> Result<JobOutput, JobError> {
+    let pid = context.elephant.start(None).await?;
+    wait(context, pid, true).await?;
+    Ok(JobOutput::Started { pid, authority: None, open: false })
+}
+
+/// Starts read-write under a lease that is held; the guard checks that once more, and removes
+/// standby.signal. It is put back when the postmaster has read it.
+pub async fn in_place(context: &Context, epoch: Epoch) -> Result<JobOutput, JobError> {
+    let pid = context.elephant.start(Some(epoch)).await?;
+    wait(context, pid, false).await?;
+    context.elephant.put_standby_signal().await?;
+    Ok(JobOutput::Started { pid, authority: Some(epoch), open: false })
+}
+
+async fn wait(context: &Context, pid: i32, in_recovery: bool) -> Result<(), JobError> {
+    let limit = Duration::from_millis(context.elephant.state().settings.primary_start_timeout_ms);
+    let answered =
+        context.elephant.until_it_answers(pid, limit, |seen| seen.in_recovery == in_recovery).await;
+    if answered.is_err() {
+        // What did not come up must not come up later, unseen.
+        context.elephant.kill().await?;
+    }
+    answered.map(|_| ())
+}

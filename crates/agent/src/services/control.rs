@@ -1,0 +1,194 @@
+//! `howdah.control.v1`: what operators and programs ask of a cluster. Every member answers; the
+//! log is the same everywhere, and proposals find the Raft leader by themselves.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use howdah_consensus::Node;
+use howdah_core::{ClusterState, Epoch, MemberName, Timings};
+use howdah_rpc::control::control_server::Control;
+use howdah_rpc::control::{
+    ClusterStatus, Event, EventsRequest, ExplainRequest, ExplainResponse, FailoverRequest,
+    HistoryRequest, HistoryResponse, Progress, ReinitRequest, StatusRequest, SwitchoverRequest,
+};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::operations;
+use crate::board::Board;
+use crate::clock::Clock;
+use crate::explain;
+use crate::order::Orders;
+use crate::status::Sources;
+
+/// What the services need of the agent. Cheap to clone.
+#[derive(Clone)]
+pub struct Desk {
+    /// This member.
+    pub me: MemberName,
+    /// The log.
+    pub node: Arc<Node>,
+    /// Everybody's last words.
+    pub board: Arc<Board>,
+    /// The way to the loop.
+    pub orders: Orders,
+    /// Limits.
+    pub timings: Timings,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Desk {
+    /// The state as applied here.
+    pub fn state(&self) -> Arc<ClusterState> {
+        self.node.applied().borrow().state.clone()
+    }
+
+    /// Answers a question on the whole picture.
+    pub fn look<T>(&self, ask: impl FnOnce(&Sources<'_>) -> T) -> T {
+        let (state, own, heard) =
+            (self.state(), self.board.own().borrow().clone(), self.board.heard());
+        let raft = self.node.status();
+        ask(&Sources {
+            state: &state,
+            me: &self.me,
+            own: &own,
+            heard: &heard,
+            raft: &raft,
+            now: self.clock.boot(),
+        })
+    }
+
+    /// The cluster as this member sees it.
+    pub fn cluster(&self) -> ClusterStatus {
+        self.look(|sources| sources.cluster())
+    }
+}
+
+type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn streaming<T: Send + 'static>(receiver: mpsc::Receiver<Result<T, Status>>) -> Response<Streaming<T>> {
+    Response::new(Box::pin(ReceiverStream::new(receiver)))
+}
+
+#[tonic::async_trait]
+impl Control for Desk {
+    type StatusStream = Streaming<ClusterStatus>;
+    type EventsStream = Streaming<Event>;
+    type SwitchoverStream = Streaming<Progress>;
+    type FailoverStream = Streaming<Progress>;
+    type ReinitStream = Streaming<Progress>;
+
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<Self::StatusStream>, Status> {
+        let (sender, receiver) = mpsc::channel(4);
+        let (desk, watch) = (self.clone(), request.into_inner().watch);
+        tokio::spawn(async move {
+            let (mut applied, mut heard, mut own) =
+                (desk.node.applied(), desk.board.changes(), desk.board.own());
+            let mut last = None;
+            loop {
+                let now = desk.cluster();
+                if last.as_ref() != Some(&now) {
+                    if sender.send(Ok(now.clone())).await.is_err() || !watch {
+                        return;
+                    }
+                    last = Some(now);
+                }
+                let news = async {
+                    tokio::select! {
+                        changed = applied.changed() => changed.is_ok(),
+                        changed = heard.changed() => changed.is_ok(),
+                        changed = own.changed() => changed.is_ok(),
+                    }
+                };
+                if let Ok(false) = tokio::time::timeout(Duration::from_secs(1), news).await {
+                    return;
+                }
+                // Not more than five pictures a second.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+        Ok(streaming(receiver))
+    }
+
+    async fn history(
+        &self,
+        _: Request<HistoryRequest>,
+    ) -> Result<Response<HistoryResponse>, Status> {
+        let changes = self.state().changes.iter().map(explain::change).collect();
+        Ok(Response::new(HistoryResponse { changes }))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<ExplainRequest>,
+    ) -> Result<Response<ExplainResponse>, Status> {
+        let epoch = Epoch(request.into_inner().epoch);
+        let mut answer = explain::explain(&self.state(), epoch).ok_or_else(|| {
+            Status::not_found(format!("epoch {epoch} is not in the history; see `howdah history`"))
+        })?;
+        if epoch == Epoch(0) {
+            answer.lines.extend(self.look(|sources| {
+                sources.why_not_writable().map(|why| format!("No write can succeed now: {why}."))
+            }));
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn events(
+        &self,
+        request: Request<EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let (sender, receiver) = mpsc::channel(64);
+        let (mut applied, follow) = (self.node.applied(), request.into_inner().follow);
+        tokio::spawn(async move {
+            let mut sent = 0;
+            loop {
+                let state = applied.borrow_and_update().state.clone();
+                for event in state.events.iter().filter(|event| event.index > sent) {
+                    if sender.send(Ok(explain::event(event))).await.is_err() {
+                        return;
+                    }
+                }
+                sent = state.events.back().map_or(sent, |event| event.index.max(sent));
+                if !follow || applied.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(streaming(receiver))
+    }
+
+    async fn switchover(
+        &self,
+        request: Request<SwitchoverRequest>,
+    ) -> Result<Response<Self::SwitchoverStream>, Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        tokio::spawn(operations::switchover(self.clone(), request.into_inner(), sender));
+        Ok(streaming(receiver))
+    }
+
+    async fn failover(
+        &self,
+        request: Request<FailoverRequest>,
+    ) -> Result<Response<Self::FailoverStream>, Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        tokio::spawn(operations::failover(self.clone(), request.into_inner(), sender));
+        Ok(streaming(receiver))
+    }
+
+    async fn reinit(
+        &self,
+        request: Request<ReinitRequest>,
+    ) -> Result<Response<Self::ReinitStream>, Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        tokio::spawn(operations::reinit(self.clone(), request.into_inner(), sender));
+        Ok(streaming(receiver))
+    }
+}

@@ -1,0 +1,5 @@
+//! The gRPC services of a member, beside the log's own.
+
+pub mod control;
+pub mod operations;
+pub mod peer;

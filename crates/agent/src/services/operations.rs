@@ -1,0 +1,348 @@
+//! Switchover, failover and reinit as an operator sees them: preconditions, steps, and an end that
+//! says truthfully whether it was done.
+//!
+//! Place: one task per request; it proposes one command and then watches the log and the members'
+//! words. The work itself is the loops' of the members concerned. If this task dies, the work goes
+//! on, and `howdah list` shows it.
+
+use std::time::Duration;
+
+use howdah_core::{Command, Epoch, MemberName, Outcome};
+use howdah_rpc::control::{
+    Check, FailoverRequest, Progress, ReinitRequest, SwitchoverRequest,
+};
+use howdah_rpc::peer::peer_client::PeerClient;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::control::Desk;
+use crate::status::Sources;
+
+type Teller = mpsc::Sender<Result<Progress, Status>>;
+
+async fn tell(to: &Teller, text: impl Into<String>) {
+    let progress = Progress { text: text.into(), ..Progress::default() };
+    // A client that went away does not stop the work.
+    let _ = to.send(Ok(progress)).await;
+}
+
+async fn end(to: &Teller, desk: &Desk, done: bool, text: impl Into<String>) {
+    let leader = desk.look(|sources| sources.leader().map(|name| name.0.clone()));
+    let leader = leader.unwrap_or_default();
+    let text = text.into();
+    let _ = to
+        .send(Ok(Progress { text, finished: true, done, leader, ..Progress::default() }))
+        .await;
+}
+
+async fn show(to: &Teller, checks: Vec<Check>) {
+    let done = checks.iter().all(|check| check.met);
+    let text = if done { "every precondition is met" } else { "not every precondition is met" };
+    let progress =
+        Progress { text: text.into(), finished: true, done, checks, ..Progress::default() };
+    let _ = to.send(Ok(progress)).await;
+}
+
+fn check(name: &str, met: bool, detail: impl Into<String>) -> Check {
+    Check { name: name.into(), met, detail: detail.into() }
+}
+
+/// How `candidate` stands to taking over from the leader.
+fn candidate_checks(sources: &Sources<'_>, candidate: &MemberName, planned: bool) -> Vec<Check> {
+    let state = sources.state;
+    let Some(member) = state.members.get(candidate) else {
+        return vec![check("candidate is a member", false, format!("{candidate} is none"))];
+    };
+    let mut checks = vec![check(
+        "candidate may lead",
+        !member.tags.nofailover,
+        if member.tags.nofailover { "its tag nofailover is set" } else { "no tag forbids it" },
+    )];
+    let words = sources.words(candidate).filter(|(_, age)| *age <= state.settings.ttl());
+    let Some((words, _)) = words else {
+        checks.push(check("candidate is heard", false, format!("{candidate} is silent")));
+        return checks;
+    };
+    checks.push(check("candidate is heard", true, words.state.clone()));
+    let epoch = state.epoch().0;
+    if planned {
+        let streams = words.streaming_epoch == epoch;
+        checks.push(check("candidate streams from the leader", streams, words.reason.clone()));
+    }
+    let end = sources.leader().and_then(|leader| sources.words(leader));
+    let end = end.map_or(0, |(leader, _)| leader.receive_lsn);
+    let end = end.max(state.leader.as_ref().map_or(0, |record| record.wal_lsn.0));
+    let lag = end.saturating_sub(words.receive_lsn);
+    let allowed = state.settings.maximum_lag_on_failover_bytes;
+    let detail = format!("{lag} bytes behind, {allowed} are allowed");
+    checks.push(check("candidate's lag is small", lag <= allowed, detail));
+    checks
+}
+
+fn best(sources: &Sources<'_>) -> Option<MemberName> {
+    let leader = sources.leader();
+    let others = sources.state.members.keys().filter(|name| Some(*name) != leader);
+    others
+        .filter(|name| candidate_checks(sources, name, true).iter().all(|check| check.met))
+        .max_by_key(|name| {
+            let priority = sources.state.members[*name].tags.failover_priority;
+            (priority, std::cmp::Reverse((*name).clone()))
+        })
+        .cloned()
+}
+
+fn switchover_checks(
+    sources: &Sources<'_>,
+    request: &SwitchoverRequest,
+) -> (Vec<Check>, Option<MemberName>) {
+    let mut checks = vec![check(
+        "the Raft group has a quorum",
+        sources.raft.quorum,
+        format!("{} voters", sources.raft.voters.len()),
+    )];
+    let leader = sources.leader().cloned();
+    let detail = leader.as_ref().map_or("there is none".into(), |name| name.0.clone());
+    checks.push(check("there is a leader", leader.is_some(), detail));
+    if let Some(leader) = &leader
+        && !request.leader.is_empty()
+    {
+        let met = leader.0 == request.leader;
+        checks.push(check("leader name matches", met, format!("{leader} leads")));
+    }
+    let pending = sources.state.switchover.as_ref();
+    let detail = pending.map_or("none is".into(), |p| format!("from {} to {}", p.from, p.to));
+    checks.push(check("no switchover is pending", pending.is_none(), detail));
+    let candidate = match request.candidate.as_str() {
+        "" => best(sources),
+        name => Some(MemberName::from(name)),
+    };
+    match &candidate {
+        Some(name) if Some(name) == leader.as_ref() => {
+            checks.push(check("candidate is another member", false, format!("{name} leads")));
+        }
+        Some(name) => checks.extend(candidate_checks(sources, name, true)),
+        None => checks.push(check("there is a candidate", false, "no good candidates found")),
+    }
+    (checks, candidate)
+}
+
+/// Hands leadership over, as an operator wants it.
+pub async fn switchover(desk: Desk, request: SwitchoverRequest, to: Teller) {
+    let (checks, candidate) = desk.look(|sources| switchover_checks(sources, &request));
+    if request.dry_run {
+        return show(&to, checks).await;
+    }
+    if let Some(unmet) = checks.iter().find(|check| !check.met) {
+        let text = format!("refused: not met: {} ({})", unmet.name, unmet.detail);
+        return end(&to, &desk, false, text).await;
+    }
+    let state = desk.state();
+    let (Some(candidate), Some(record)) = (candidate, state.held()) else {
+        return end(&to, &desk, false, "refused: there is nobody to hand over").await;
+    };
+    let (epoch, from) = (record.epoch, record.holder.clone());
+    let command = Command::RequestSwitchover {
+        epoch,
+        from: from.clone(),
+        to: candidate.clone(),
+        at: desk.clock.wall(),
+    };
+    tell(&to, format!("{from} is to hand over to {candidate}")).await;
+    if let Err(why) = put(&desk, command).await {
+        return end(&to, &desk, false, format!("refused: {why}")).await;
+    }
+    let limit = desk.timings.handover + desk.timings.ttl * 4;
+    follow_change(&desk, &to, epoch, Some(candidate), limit).await;
+}
+
+fn failover_checks(sources: &Sources<'_>, request: &FailoverRequest) -> Vec<Check> {
+    let mut checks = vec![check(
+        "the Raft group has a quorum",
+        sources.raft.quorum,
+        "without one, nothing can be decided",
+    )];
+    if !request.candidate.is_empty() {
+        let name = MemberName::from(request.candidate.as_str());
+        let mut found = candidate_checks(sources, &name, false);
+        if request.allow_data_loss {
+            found.retain(|check| check.name != "candidate's lag is small");
+        }
+        checks.extend(found);
+        return checks;
+    }
+    let leader = sources.leader();
+    let others = sources.state.members.keys().filter(|name| Some(*name) != leader);
+    let able: Vec<&str> = others
+        .filter(|name| {
+            let mut found = candidate_checks(sources, name, false);
+            found.retain(|c| !(request.allow_data_loss && c.name == "candidate's lag is small"));
+            found.iter().all(|check| check.met)
+        })
+        .map(|name| name.as_str())
+        .collect();
+    let detail = if able.is_empty() { "nobody".to_owned() } else { able.join(", ") };
+    checks.push(check("somebody could lead", !able.is_empty(), detail));
+    let allowed = sources.state.settings.maximum_lag_on_failover_bytes;
+    let detail = format!(
+        "asynchronous: up to {allowed} bytes and what was written since the last renewal may be lost"
+    );
+    checks.push(check("what may be lost is known", true, detail));
+    checks
+}
+
+/// Takes leadership away from the present leader, or helps an election that is stuck.
+pub async fn failover(desk: Desk, request: FailoverRequest, to: Teller) {
+    let checks = desk.look(|sources| failover_checks(sources, &request));
+    if request.dry_run {
+        return show(&to, checks).await;
+    }
+    if let Some(unmet) = checks.iter().find(|check| !check.met) {
+        let text = format!("refused: not met: {} ({})", unmet.name, unmet.detail);
+        return end(&to, &desk, false, text).await;
+    }
+    let candidate = Some(request.candidate.as_str()).filter(|name| !name.is_empty());
+    let epoch = desk.state().epoch();
+    let command = Command::Failover {
+        epoch,
+        candidate: candidate.map(MemberName::from),
+        allow_data_loss: request.allow_data_loss,
+        at: desk.clock.wall(),
+    };
+    tell(&to, format!("asked to end epoch {epoch}")).await;
+    if let Err(why) = put(&desk, command).await {
+        return end(&to, &desk, false, format!("refused: {why}")).await;
+    }
+    let limit = desk.timings.ttl * 8;
+    follow_change(&desk, &to, epoch, candidate.map(MemberName::from), limit).await;
+}
+
+async fn put(desk: &Desk, command: Command) -> Result<(), String> {
+    let proposed = desk.node.propose(command, desk.timings.ttl * 2).await;
+    match proposed.map_err(|err| err.to_string())?.outcome {
+        Outcome::Applied => Ok(()),
+        Outcome::Rejected(why) => Err(why.to_string()),
+    }
+}
+
+/// Tells the events until somebody serves under a later epoch, or `limit` passed.
+async fn follow_change(
+    desk: &Desk,
+    to: &Teller,
+    epoch: Epoch,
+    wanted: Option<MemberName>,
+    limit: Duration,
+) {
+    let deadline = tokio::time::Instant::now() + limit;
+    let (mut applied, mut heard, mut own) =
+        (desk.node.applied(), desk.board.changes(), desk.board.own());
+    let mut told = desk.state().events.back().map_or(0, |event| event.index);
+    loop {
+        let state = applied.borrow_and_update().state.clone();
+        for event in state.events.iter().filter(|event| event.index > told) {
+            tell(to, event.text.clone()).await;
+        }
+        told = state.events.back().map_or(told, |event| event.index.max(told));
+        let serving = state.held().filter(|record| record.epoch > epoch);
+        if let Some(record) = serving
+            && desk.look(|sources| sources.why_not_writable()).is_none()
+        {
+            let leader = record.holder.clone();
+            let text = match &wanted {
+                Some(wanted) if *wanted != leader => {
+                    format!("{leader} leads, instead of {wanted}")
+                }
+                _ => format!("{leader} leads with epoch {}", record.epoch),
+            };
+            return end(to, desk, wanted.is_none_or(|wanted| wanted == leader), text).await;
+        }
+        if state.epoch() == epoch && state.switchover.is_none() && state.failover.is_none()
+            && state.election.is_none()
+        {
+            return end(to, desk, false, "given up: the leader stays; see the events above").await;
+        }
+        let news = async {
+            tokio::select! {
+                _ = applied.changed() => {}
+                _ = heard.changed() => {}
+                _ = own.changed() => {}
+            }
+        };
+        if tokio::time::timeout_at(deadline, news).await.is_err() {
+            let text = format!("not finished within {} s; see `howdah list`", limit.as_secs());
+            return end(to, desk, false, text).await;
+        }
+    }
+}
+
+/// Has one standby's data replaced.
+pub async fn reinit(desk: Desk, request: ReinitRequest, to: Teller) {
+    let name = MemberName::from(request.member.as_str());
+    let state = desk.state();
+    let Some(member) = state.members.get(&name) else {
+        return end(&to, &desk, false, format!("refused: there is no member {name}")).await;
+    };
+    if state.held().is_none_or(|record| record.holder == name) {
+        let text = if state.held().is_some() {
+            format!("refused: {name} is the leader")
+        } else {
+            "refused: cluster has no leader to copy from".to_owned()
+        };
+        return end(&to, &desk, false, text).await;
+    }
+    let asked = ask_reinit(&desk, &name, &member.control_address).await;
+    if let Err(why) = asked {
+        return end(&to, &desk, false, format!("refused: {why}")).await;
+    }
+    tell(&to, format!("{name} replaces its data by a fresh copy")).await;
+    watch_reinit(&desk, &name, &to).await;
+}
+
+async fn ask_reinit(desk: &Desk, name: &MemberName, address: &str) -> Result<(), String> {
+    if *name == desk.me {
+        return desk.orders.give(crate::order::Order::Reinit).await;
+    }
+    let channel = howdah_rpc::channel::lazy(address, desk.timings.ttl).map_err(|e| e.to_string())?;
+    let request = howdah_rpc::peer::ReinitRequest {
+        scope: desk.state().scope.clone(),
+        member: name.0.clone(),
+    };
+    let mut client = PeerClient::new(channel);
+    let answer = client.reinit(request);
+    let answer = tokio::time::timeout(desk.timings.ttl, answer).await;
+    let answer = answer.map_err(|_| format!("{name} does not answer"))?;
+    let answer = answer.map_err(|status| status.message().to_owned())?.into_inner();
+    if answer.accepted { Ok(()) } else { Err(answer.reason) }
+}
+
+/// Tells the progress until the member streams with other data than before.
+async fn watch_reinit(desk: &Desk, name: &MemberName, to: &Teller) {
+    let words = || desk.look(|sources| sources.words(name).map(|(words, _)| words.clone()));
+    let before = words().map_or(0, |words| words.data_id);
+    let (mut heard, mut own) = (desk.board.changes(), desk.board.own());
+    let mut last = String::new();
+    loop {
+        if let Some(now) = words() {
+            let text = if now.in_progress {
+                format!("{}: {} % ({} bytes)", now.state, now.progress_percent, now.progress_bytes)
+            } else {
+                format!("{}: {}", now.state, now.reason)
+            };
+            if text != last {
+                tell(to, format!("{name} {text}")).await;
+                last = text;
+            }
+            let fresh = now.data_id != before;
+            if fresh && now.streaming_epoch != 0 {
+                return end(to, desk, true, format!("{name} streams with fresh data")).await;
+            }
+        }
+        let news = async {
+            tokio::select! { _ = heard.changed() => {}, _ = own.changed() => {} }
+        };
+        let limit = Duration::from_secs(120);
+        if tokio::time::timeout(limit, news).await.is_err() || to.is_closed() {
+            let text = format!("no news of {name} for {} s; see `howdah list`", limit.as_secs());
+            return end(to, desk, false, text).await;
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `howdah.peer.v1`: what members ask each other.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use howdah_core::MemberName;
+use howdah_rpc::peer::peer_server::Peer;
+use howdah_rpc::peer::{ReinitRequest, ReinitResponse, Status, WatchRequest};
+use tokio_stream::Stream;
+use tonic::{Request, Response};
+
+use crate::board::Board;
+use crate::order::{Order, Orders};
+
+/// Serves this member's status to its peers.
+pub struct PeerService {
+    /// Cluster name.
+    pub scope: String,
+    /// This member.
+    pub me: MemberName,
+    /// What it publishes.
+    pub board: Arc<Board>,
+    /// Where orders go.
+    pub orders: Orders,
+}
+
+type StatusStream = Pin<Box<dyn Stream<Item = Result<Status, tonic::Status>> + Send>>;
+
+impl PeerService {
+    fn same_cluster(&self, scope: &str) -> Result<(), tonic::Status> {
+        if scope == self.scope {
+            return Ok(());
+        }
+        let text = format!("this is cluster {}, not {scope}", self.scope);
+        Err(tonic::Status::failed_precondition(text))
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type WatchStream = StatusStream;
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<StatusStream>, tonic::Status> {
+        let request = request.into_inner();
+        self.same_cluster(&request.scope)?;
+        let every = Duration::from_millis(u64::from(request.every_ms.clamp(50, 10_000)));
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        let mut own = self.board.own();
+        tokio::spawn(async move {
+            loop {
+                let status = own.borrow_and_update().clone();
+                if sender.send(Ok(status)).await.is_err() {
+                    return;
+                }
+                // Changes at once, but no more than fifty a second; and a sign of life in between.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if let Ok(Err(_)) = tokio::time::timeout(every, own.changed()).await {
+                    return;
+                }
+            }
+        });
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn reinit(
+        &self,
+        request: Request<ReinitRequest>,
+    ) -> Result<Response<ReinitResponse>, tonic::Status> {
+        let request = request.into_inner();
+        self.same_cluster(&request.scope)?;
+        if request.member != self.me.0 {
+            let text = format!("this is member {}, not {}", self.me, request.member);
+            return Err(tonic::Status::failed_precondition(text));
+        }
+        let answer = self.orders.give(Order::Reinit).await;
+        Ok(Response::new(ReinitResponse {
+            accepted: answer.is_ok(),
+            reason: answer.err().unwrap_or_default(),
+        }))
+    }
+}

@@ -1,0 +1,325 @@
+//! Hands actions out, and takes news in.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use howdah_core::view::{Job, Stopping};
+use howdah_core::{
+    Action, ClusterState, Command, Epoch, LeaderRecord, Nonce, Outcome, Reason, Timings,
+};
+use howdah_guard::wire::Event;
+
+use super::{Context, End, News, Proposal, Shell};
+use crate::elephant::{JobError, JobOutput};
+use crate::jobs;
+
+/// Pause after a refused proposal.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Shell {
+    /// Takes in the applied state: the lease's clock, and what the guard must be told.
+    pub(super) fn take_in(&mut self, state: &ClusterState) {
+        let now = self.context.clock.boot();
+        let profile = self.context.config.profile;
+        let fallback = self.context.timings;
+        let limit = |record: &LeaderRecord| {
+            let ttl = Duration::from_millis(record.ttl_ms);
+            Timings::for_profile(profile, ttl).unwrap_or(fallback).holder
+        };
+        let arming = self.lease.take_in(state, &self.context.me, limit, now);
+        let handing_over = state.switchover.as_ref().is_some_and(|s| s.to == self.context.me);
+        self.context.elephant.hurry(handing_over || state.election.is_some());
+        let Some(arming) = arming else { return };
+        let (context, outbox) = (self.context.clone(), self.outbox.clone());
+        tokio::spawn(async move {
+            let result = context.elephant.arm(arming).await;
+            let (epoch, deadline, sent) = (arming.epoch, arming.deadline, arming.sent);
+            let _ = outbox.send(News::Armed { epoch, deadline, sent, result });
+        });
+    }
+
+    /// Begins one action.
+    pub(super) fn act(&mut self, state: &ClusterState, action: &Action) {
+        if let Some(job) = job_of(action)
+            && job != Job::Kill
+            && self.local.job().is_some()
+        {
+            return;
+        }
+        match action.clone() {
+            Action::Renew { epoch } => self.renew(state, epoch),
+            Action::Propose(command) => self.propose(*command),
+            Action::Vote { epoch, barred, bar_only } => self.vote(epoch, barred, bar_only),
+            Action::RecordTimeline { epoch, timeline } => self.record(epoch, timeline),
+            Action::End => self.end = Some(End::Orderly),
+            Action::Kill if self.local.job() == Some(Job::Kill) => {}
+            Action::HandOver { epoch, to } => {
+                self.begin(Job::HandOver, move |context, outbox| async move {
+                    jobs::hand_over::run(&context, &outbox, epoch, to).await
+                });
+            }
+            other => {
+                let job = job_of(&other).unwrap_or(Job::Kill);
+                self.begin(job, move |context, _| async move {
+                    jobs::run(&context, other).await
+                });
+            }
+        }
+    }
+
+    fn begin<F, T>(&mut self, job: Job, work: F)
+    where
+        F: FnOnce(Arc<Context>, tokio::sync::mpsc::UnboundedSender<News>) -> T,
+        T: Future<Output = Result<JobOutput, JobError>> + Send + 'static,
+    {
+        let (context, outbox) = (self.context.clone(), self.outbox.clone());
+        let work = work(context, outbox.clone());
+        tracing::debug!(%job, "begins");
+        self.local.begin(job, |number| {
+            let task = tokio::spawn(async move {
+                let result = work.await;
+                let _ = outbox.send(News::JobEnded { number, job, result });
+            });
+            task.abort_handle()
+        });
+    }
+
+    fn renew(&mut self, state: &ClusterState, epoch: Epoch) {
+        let nonce = Nonce(rand::random());
+        let now = self.context.clock.boot();
+        self.lease.sending(nonce, now);
+        let written = self.local.seen().filter(|seen| !seen.in_recovery).map(|seen| seen.received);
+        let command = Command::Renew {
+            epoch,
+            incarnation: self.lease.incarnation,
+            nonce,
+            ttl_ms: state.settings.ttl_ms,
+            wal_lsn: written.unwrap_or_default(),
+        };
+        let (context, outbox) = (self.context.clone(), self.outbox.clone());
+        let limit = self.context.timings.renew_every;
+        tokio::spawn(async move {
+            let result = put(&context, command, limit).await;
+            let _ = outbox.send(News::RenewalEnded(result));
+        });
+    }
+
+    /// Puts a command into the log, one of each kind at a time.
+    fn propose(&mut self, command: Command) {
+        let kind = kind(&command);
+        let now = self.context.clock.boot();
+        match self.proposals.get(kind) {
+            Some(Proposal::UnderWay) => return,
+            Some(Proposal::NotBefore(instant)) if now < *instant => return,
+            Some(Proposal::NotBefore(_)) | None => {}
+        }
+        let gives_up = matches!(command, Command::Release { .. } | Command::TakeBack { .. });
+        if gives_up {
+            self.lease.void(now);
+            self.lease.withheld = true;
+        }
+        if let (Command::Release { epoch, .. }, Some(Reason::GivesUp { .. })) =
+            (&command, &self.last_reason)
+        {
+            self.local.fell_under(*epoch);
+        }
+        self.proposals.insert(kind, Proposal::UnderWay);
+        let (context, outbox) = (self.context.clone(), self.outbox.clone());
+        let limit = self.context.timings.ttl / 2;
+        let command = command.stamped(self.context.clock.wall());
+        tokio::spawn(async move {
+            let result = put(&context, command, limit).await;
+            let _ = outbox.send(News::Proposed { kind, result });
+        });
+    }
+
+    /// Votes with the end of the WAL on disk, read now.
+    fn vote(&mut self, epoch: Epoch, barred: Option<String>, bar_only: bool) {
+        if !self.free("ballot") {
+            return;
+        }
+        let (context, outbox) = (self.context.clone(), self.outbox.clone());
+        let incarnation = self.lease.incarnation;
+        tokio::spawn(async move {
+            let vote = jobs::vote::Vote { epoch, barred, bar_only, incarnation };
+            let result = jobs::vote::cast(&context, vote).await;
+            let _ = outbox.send(News::Proposed { kind: "ballot", result });
+        });
+    }
+
+    fn record(&mut self, epoch: Epoch, timeline: howdah_core::Timeline) {
+        if !self.free("timeline") {
+            return;
+        }
+        let (context, outbox) = (self.context.clone(), self.outbox.clone());
+        let incarnation = self.lease.incarnation;
+        tokio::spawn(async move {
+            let result = jobs::promote::record(&context, epoch, incarnation, timeline).await;
+            let _ = outbox.send(News::Proposed { kind: "timeline", result });
+        });
+    }
+
+    /// Whether a proposal of this kind may go out now; marks it as under way.
+    fn free(&mut self, kind: &'static str) -> bool {
+        let now = self.context.clock.boot();
+        let free = match self.proposals.get(kind) {
+            Some(Proposal::UnderWay) => false,
+            Some(Proposal::NotBefore(instant)) => now >= *instant,
+            None => true,
+        };
+        if free {
+            self.proposals.insert(kind, Proposal::UnderWay);
+        }
+        free
+    }
+
+    /// Takes one piece of news in.
+    pub(super) fn take(&mut self, news: News) {
+        let now = self.context.clock.boot();
+        match news {
+            News::Guard(event) => self.guard_says(event),
+            News::Observed(observed) => self.local.observed(observed, now),
+            News::Inspected(data) => {
+                if self.local.job().is_none() {
+                    self.local.data = data;
+                }
+            }
+            News::JobEnded { number, job: _, result } => self.job_ended(number, result),
+            News::Proposed { kind, result } => {
+                self.proposals.remove(kind);
+                if kind == "release" || kind == "take-back" {
+                    self.lease.withheld = false;
+                }
+                if let Err(why) = result {
+                    tracing::debug!(kind, why, "refused");
+                    self.proposals.insert(kind, Proposal::NotBefore(now + PAUSE));
+                }
+            }
+            News::RenewalEnded(result) => {
+                self.lease.renewing = false;
+                if let Err(why) = result {
+                    tracing::warn!(why, "a renewal was not committed");
+                }
+            }
+            News::Withhold => {
+                self.lease.void(now);
+                self.lease.withheld = true;
+            }
+            News::Armed { epoch, deadline, sent, result } => match result {
+                Ok(()) => self.lease.armed(epoch, deadline, sent),
+                Err(why) => tracing::warn!(why, "the guard refused a deadline"),
+            },
+        }
+        if self.local.inspect && self.local.job().is_none() {
+            self.inspect();
+        }
+    }
+
+    fn inspect(&mut self) {
+        self.local.inspect = false;
+        let (context, outbox) = (self.context.clone(), self.outbox.clone());
+        let running = self.local.pid().is_some();
+        tokio::spawn(async move {
+            let data = context.elephant.inspect(running).await;
+            let _ = outbox.send(News::Inspected(data));
+        });
+    }
+
+    fn job_ended(&mut self, number: u64, result: Result<JobOutput, JobError>) {
+        let now = self.context.clock.boot();
+        let result = result.map_err(|err| err.to_string());
+        match self.local.ended(number, result, now) {
+            Some((job, Err(why))) => {
+                tracing::warn!(%job, why, "failed");
+                self.lease.withheld = false;
+            }
+            Some((Job::HandOver, Ok(()))) => self.lease.withheld = false,
+            Some((job, Ok(()))) => tracing::debug!(%job, "done"),
+            None => {}
+        }
+        self.context.elephant.look_soon();
+    }
+
+    fn guard_says(&mut self, event: Event) {
+        let now = self.context.clock.boot();
+        match event {
+            Event::PostmasterExited { pid, status, .. } => {
+                if self.local.pid().is_none_or(|known| known == pid) {
+                    tracing::info!(pid, status, "PostgreSQL ended");
+                    self.local.exited(now);
+                }
+            }
+            Event::DeadlineFired { epoch, new_incarnation, .. } => {
+                tracing::error!(%epoch, "the lease ran out: the guard killed PostgreSQL");
+                self.lease.incarnation = new_incarnation;
+                self.lease.lose();
+                self.local.abort_job();
+                self.local.exited(now);
+            }
+            Event::Terminate { fast } => {
+                if self.stopping == Stopping::No {
+                    self.stopping_since = now;
+                }
+                self.stopping = if fast { Stopping::Fast } else { Stopping::Orderly };
+            }
+            Event::GuardGone => self.end = Some(End::GuardGone),
+            Event::Reload | Event::Reexec => {
+                tracing::info!("configuration is read at start only; restart howdah to change it");
+            }
+        }
+    }
+}
+
+/// Which job an action is; none: it is done beside jobs.
+fn job_of(action: &Action) -> Option<Job> {
+    Some(match action {
+        Action::Renew { .. }
+        | Action::Propose(_)
+        | Action::Vote { .. }
+        | Action::RecordTimeline { .. }
+        | Action::End => return None,
+        Action::Kill => Job::Kill,
+        Action::Stop => Job::Stop,
+        Action::StartIsolated => Job::Start,
+        Action::StartInPlace { .. } => Job::StartInPlace,
+        Action::Initdb { .. } => Job::Initdb,
+        Action::Promise { .. } => Job::Promise,
+        Action::Promote { .. } => Job::Promote,
+        Action::Follow { .. } => Job::Follow,
+        Action::Rewind { .. } => Job::Rewind,
+        Action::Clone { .. } => Job::Clone,
+        Action::PreparePrimary { .. } => Job::Prepare,
+        Action::Open { .. } => Job::Doors,
+        Action::HandOver { .. } => Job::HandOver,
+    })
+}
+
+/// Puts a command into the log and says why it was not applied.
+pub(crate) async fn put(
+    context: &Context,
+    command: Command,
+    limit: Duration,
+) -> Result<(), String> {
+    match context.node.propose(command, limit).await {
+        Ok(proposed) => match proposed.outcome {
+            Outcome::Applied => Ok(()),
+            Outcome::Rejected(why) => Err(why.to_string()),
+        },
+        Err(why) => Err(why.to_string()),
+    }
+}
+
+fn kind(command: &Command) -> &'static str {
+    match command {
+        Command::Release { .. } => "release",
+        Command::OpenElection { .. } => "open",
+        Command::CloseElection { .. } => "close",
+        Command::GrantBootstrap { .. } => "grant-bootstrap",
+        Command::FinishBootstrap { .. } => "finish-bootstrap",
+        Command::RequestSwitchover { .. } => "switchover",
+        Command::CancelSwitchover { .. } => "cancel-switchover",
+        Command::TakeBack { .. } => "take-back",
+        _ => "other",
+    }
+}

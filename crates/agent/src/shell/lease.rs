@@ -1,0 +1,251 @@
+//! The lease on this member's clock: when the record was seen to change, when a renewal was sent,
+//! and until when this member may act.
+//!
+//! Invariants: the deadline belongs to the nonce in the *applied* record, and counts from before
+//! that renewal was sent; a nonce that this process did not draw moves nothing (rule S2).
+
+use std::collections::BTreeMap;
+
+use howdah_core::view::LeaseView;
+use howdah_core::{
+    BootInstant, ClusterState, Epoch, Incarnation, LeaseState, LeaderRecord, MemberName, Nonce,
+};
+
+/// Nonces that are remembered; older ones are long answered.
+const NONCES_KEPT: usize = 64;
+
+/// What challengers' and holders' stopwatches depend on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Key {
+    epoch: Epoch,
+    renewals: u64,
+    state: Option<LeaseState>,
+    attempt: Option<u64>,
+    open: Option<Epoch>,
+}
+
+/// The lease on this member's clock.
+#[derive(Debug)]
+pub struct Lease {
+    /// Life of the guard.
+    pub incarnation: Incarnation,
+    key: Key,
+    record_seen: BootInstant,
+    election_seen: BootInstant,
+    sent: BTreeMap<Nonce, BootInstant>,
+    last_sent: Option<BootInstant>,
+    /// A renewal is under way.
+    pub renewing: bool,
+    /// A release or hand-over is under way: nothing is renewed meanwhile.
+    pub withheld: bool,
+    deadline: Option<BootInstant>,
+    armed: Option<Epoch>,
+    own_renewal: bool,
+    /// Renewals sent before this give no right to go read-write in place.
+    void_before: BootInstant,
+}
+
+/// What the guard must be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arming {
+    /// Epoch of the record.
+    pub epoch: Epoch,
+    /// Its renewals.
+    pub renewals: u64,
+    /// When the renewal was sent.
+    pub sent: BootInstant,
+    /// Until when PostgreSQL may be writable.
+    pub deadline: BootInstant,
+}
+
+impl Lease {
+    /// Nothing seen yet.
+    pub fn new(now: BootInstant) -> Self {
+        Self {
+            incarnation: Incarnation::default(),
+            key: Key::default(),
+            record_seen: now,
+            election_seen: now,
+            sent: BTreeMap::new(),
+            last_sent: None,
+            renewing: false,
+            withheld: false,
+            deadline: None,
+            armed: None,
+            own_renewal: false,
+            void_before: now,
+        }
+    }
+
+    /// Takes in the applied state; says what the guard must be told, if anything.
+    pub fn take_in(
+        &mut self,
+        state: &ClusterState,
+        me: &MemberName,
+        holder_limit: impl Fn(&LeaderRecord) -> std::time::Duration,
+        now: BootInstant,
+    ) -> Option<Arming> {
+        let record = state.leader.as_ref();
+        let key = Key {
+            epoch: state.epoch(),
+            renewals: record.map_or(0, |record| record.renewals),
+            state: record.map(|record| record.state),
+            attempt: match &state.bootstrap {
+                howdah_core::Bootstrap::Granted { attempt, .. } => Some(*attempt),
+                _ => None,
+            },
+            open: state.election.as_ref().map(|open| open.epoch),
+        };
+        if key == self.key {
+            return None;
+        }
+        if key.open != self.key.open {
+            self.election_seen = now;
+        }
+        self.key = key;
+        self.record_seen = now;
+        let own = state
+            .held()
+            .filter(|record| record.holder == *me && record.incarnation == self.incarnation);
+        let Some(record) = own else {
+            self.lose();
+            return None;
+        };
+        if self.armed.is_some_and(|epoch| epoch != record.epoch) {
+            self.lose();
+        }
+        let sent = self.sent.get(&record.nonce).copied()?;
+        let deadline = sent + holder_limit(record);
+        Some(Arming { epoch: record.epoch, renewals: record.renewals, sent, deadline })
+    }
+
+    /// A renewal is about to be sent.
+    pub fn sending(&mut self, nonce: Nonce, now: BootInstant) {
+        self.sent.insert(nonce, now);
+        while self.sent.len() > NONCES_KEPT {
+            let oldest = self.sent.iter().min_by_key(|(_, at)| **at).map(|(nonce, _)| *nonce);
+            if let Some(oldest) = oldest {
+                self.sent.remove(&oldest);
+            }
+        }
+        self.last_sent = Some(now);
+        self.renewing = true;
+    }
+
+    /// The guard took a deadline.
+    pub fn armed(&mut self, epoch: Epoch, deadline: BootInstant, sent: BootInstant) {
+        if self.key.epoch != epoch || self.key.state != Some(LeaseState::Held) {
+            return;
+        }
+        self.armed = Some(epoch);
+        self.deadline = Some(self.deadline.map_or(deadline, |known| known.max(deadline)));
+        if sent >= self.void_before {
+            self.own_renewal = true;
+        }
+    }
+
+    /// A release, hand-over or take-back is proposed: only a later renewal counts again.
+    pub fn void(&mut self, now: BootInstant) {
+        self.void_before = now;
+        self.own_renewal = false;
+    }
+
+    /// No authority any more.
+    pub fn lose(&mut self) {
+        self.deadline = None;
+        self.armed = None;
+        self.own_renewal = false;
+        self.last_sent = None;
+        self.sent.clear();
+    }
+
+    /// As `decide` sees it.
+    pub fn view(&self) -> LeaseView {
+        LeaseView {
+            record_seen: self.record_seen,
+            election_seen: self.election_seen,
+            deadline: self.deadline,
+            armed: self.armed,
+            own_renewal: self.own_renewal,
+            renewal_sent: self.last_sent,
+            renewing: self.renewing || self.withheld,
+        }
+    }
+
+    /// Until when this member may act.
+    pub fn deadline(&self) -> Option<BootInstant> {
+        self.deadline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn held(nonce: u64, renewals: u64) -> ClusterState {
+        let record = LeaderRecord {
+            holder: "n1".into(),
+            incarnation: Incarnation(7),
+            epoch: Epoch(3),
+            renewals,
+            nonce: Nonce(nonce),
+            state: LeaseState::Held,
+            ..LeaderRecord::default()
+        };
+        ClusterState { leader: Some(record), ..ClusterState::default() }
+    }
+
+    fn lease() -> Lease {
+        Lease { incarnation: Incarnation(7), ..Lease::new(BootInstant(0)) }
+    }
+
+    fn limit(_: &LeaderRecord) -> Duration {
+        Duration::from_nanos(1000)
+    }
+
+    #[test]
+    fn the_deadline_belongs_to_the_nonce_that_was_applied_not_to_a_later_retry() {
+        let (mut lease, me) = (lease(), MemberName::from("n1"));
+        lease.sending(Nonce(1), BootInstant(100));
+        lease.sending(Nonce(2), BootInstant(900));
+        let arming = lease.take_in(&held(1, 1), &me, limit, BootInstant(950)).unwrap();
+        assert_eq!((arming.sent, arming.deadline), (BootInstant(100), BootInstant(1100)));
+    }
+
+    #[test]
+    fn a_nonce_that_this_process_did_not_draw_moves_nothing() {
+        let (mut lease, me) = (lease(), MemberName::from("n1"));
+        assert_eq!(lease.take_in(&held(5, 1), &me, limit, BootInstant(10)), None);
+    }
+
+    #[test]
+    fn a_renewal_from_before_a_hand_over_gives_no_right_after_it() {
+        let (mut lease, me) = (lease(), MemberName::from("n1"));
+        lease.sending(Nonce(1), BootInstant(100));
+        lease.void(BootInstant(200));
+        let arming = lease.take_in(&held(1, 1), &me, limit, BootInstant(300)).unwrap();
+        lease.armed(arming.epoch, arming.deadline, arming.sent);
+        assert!(!lease.view().own_renewal);
+        lease.sending(Nonce(2), BootInstant(400));
+        let arming = lease.take_in(&held(2, 2), &me, limit, BootInstant(500)).unwrap();
+        lease.armed(arming.epoch, arming.deadline, arming.sent);
+        assert!(lease.view().own_renewal);
+    }
+
+    #[test]
+    fn losing_the_record_takes_every_right() {
+        let (mut lease, me) = (lease(), MemberName::from("n1"));
+        lease.sending(Nonce(1), BootInstant(100));
+        let arming = lease.take_in(&held(1, 1), &me, limit, BootInstant(150)).unwrap();
+        lease.armed(arming.epoch, arming.deadline, arming.sent);
+        let mut revoked = held(1, 1);
+        revoked.leader.as_mut().unwrap().state = LeaseState::Revoked;
+        lease.take_in(&revoked, &me, limit, BootInstant(160));
+        assert_eq!(lease.view().deadline, None);
+        // An answer of the guard that comes late gives nothing back.
+        lease.armed(arming.epoch, arming.deadline, arming.sent);
+        assert_eq!(lease.view().armed, None);
+    }
+}

@@ -1,0 +1,347 @@
+//! What this member knows of its own PostgreSQL and data.
+
+use std::time::Duration;
+
+use howdah_core::view::{ClusterData, DataView, Failure, Job, LocalView, PgView, RunningPg};
+use howdah_core::{BootInstant, DataId, Epoch, MemberName, Position};
+use tokio::task::AbortHandle;
+
+use crate::elephant::{Adopted, JobOutput, Observed, Seen, Sight};
+
+/// A job under way.
+#[derive(Debug)]
+struct Running {
+    number: u64,
+    job: Job,
+    abort: AbortHandle,
+}
+
+/// The server as it was last seen.
+#[derive(Debug, Default)]
+struct Server {
+    pid: Option<i32>,
+    seen: Option<Seen>,
+    /// Since when fresh connections get no answer.
+    silent_since: Option<BootInstant>,
+    authority: Option<Epoch>,
+    following: Option<(MemberName, Epoch)>,
+    open: bool,
+}
+
+/// What this member knows of its own PostgreSQL and data.
+#[derive(Debug)]
+pub struct Local {
+    server: Server,
+    server_known: bool,
+    since: BootInstant,
+    /// What the data directory holds.
+    pub data: DataView,
+    /// Contents id.
+    pub data_id: DataId,
+    /// Lowest epoch that is followed.
+    pub promise: Epoch,
+    promise_proven: Option<Epoch>,
+    running: Option<Running>,
+    numbers: u64,
+    failed: Option<Failure>,
+    bar_only: Option<Epoch>,
+    /// An operator wants a fresh copy.
+    pub reinit: bool,
+    primary_prepared: bool,
+    checkpointed: bool,
+    /// The data directory is to be looked at.
+    pub inspect: bool,
+}
+
+impl Local {
+    /// Nothing known yet.
+    pub fn new(now: BootInstant) -> Self {
+        Self {
+            server: Server::default(),
+            server_known: false,
+            since: now,
+            data: DataView::Unknown,
+            data_id: DataId::default(),
+            promise: Epoch::default(),
+            promise_proven: None,
+            running: None,
+            numbers: 0,
+            failed: None,
+            bar_only: None,
+            reinit: false,
+            primary_prepared: false,
+            checkpointed: false,
+            inspect: true,
+        }
+    }
+
+    /// Takes over what an earlier agent left.
+    pub fn adopt(&mut self, adopted: &Adopted, now: BootInstant) {
+        self.server = Server {
+            pid: adopted.pid,
+            authority: adopted.authority,
+            open: adopted.open && adopted.pid.is_some(),
+            ..Server::default()
+        };
+        (self.data_id, self.promise) = (adopted.data_id, adopted.promise);
+        (self.server_known, self.since) = (true, now);
+    }
+
+    /// Process id of the postmaster.
+    pub fn pid(&self) -> Option<i32> {
+        self.server.pid
+    }
+
+    /// Whether it is known that no server runs.
+    pub fn is_stopped(&self) -> bool {
+        self.server_known && self.server.pid.is_none()
+    }
+
+    /// What was last seen of the server.
+    pub fn seen(&self) -> Option<&Seen> {
+        self.server.seen.as_ref()
+    }
+
+    /// The server ended.
+    pub fn exited(&mut self, now: BootInstant) {
+        if self.server.pid.is_some() || !self.server_known {
+            self.since = now;
+        }
+        self.server = Server::default();
+        self.server_known = true;
+        self.data = DataView::Unknown;
+        self.inspect = true;
+        self.primary_prepared = false;
+        self.checkpointed = false;
+    }
+
+    /// Takes in a look at the server; one at an earlier server means nothing.
+    pub fn observed(&mut self, observed: Observed, now: BootInstant) {
+        if self.server.pid != Some(observed.pid) {
+            return;
+        }
+        match observed.sight {
+            Sight::Answer(seen) => {
+                if self.server.seen.is_none() {
+                    self.since = now;
+                }
+                let fresh = self.server.seen.as_ref().is_some_and(|old| {
+                    old.streaming != seen.streaming || old.received < seen.received
+                });
+                if fresh {
+                    // Something comes: the patience for a stream begins anew.
+                    self.since = now;
+                }
+                if let DataView::Cluster(data) = &mut self.data {
+                    let known = data.disk_end.unwrap_or_default();
+                    let end = Position { timeline: seen.timeline, lsn: seen.received };
+                    // A standby that has just been started reports less than its disk holds.
+                    let newer = end.timeline > known.timeline
+                        || (end.timeline == known.timeline && end.lsn > known.lsn);
+                    if newer {
+                        data.disk_end = Some(end);
+                        data.history.clone_from(&seen.history);
+                    }
+                }
+                self.server.silent_since = None;
+                self.server.seen = Some(*seen);
+            }
+            Sight::StartingUp => self.server.silent_since = None,
+            Sight::Alive => self.server.silent_since = None,
+            Sight::Silent => {
+                self.server.silent_since.get_or_insert(observed.asked);
+            }
+        }
+    }
+
+    /// What `decide` sees.
+    pub fn view(&self, now: BootInstant, probe_timeout: Duration) -> LocalView {
+        LocalView {
+            data: self.data.clone(),
+            data_id: self.data_id,
+            promise: self.promise,
+            promise_proven: self.promise_proven,
+            pg: self.pg(now, probe_timeout),
+            pg_since: self.since,
+            job: self.job(),
+            failed: self.failed.clone(),
+            bar_only: self.bar_only,
+            reinit: self.reinit,
+            primary_prepared: self.primary_prepared,
+            checkpointed: self.checkpointed,
+        }
+    }
+
+    fn pg(&self, now: BootInstant, probe_timeout: Duration) -> PgView {
+        let server = &self.server;
+        if !self.server_known {
+            return PgView::Unknown;
+        }
+        if server.pid.is_none() {
+            return PgView::Stopped;
+        }
+        let silent = server.silent_since.is_some_and(|at| now.since(at) >= probe_timeout);
+        match &server.seen {
+            Some(_) if silent => PgView::Hung,
+            None => PgView::Starting,
+            Some(seen) => PgView::Running(RunningPg {
+                in_recovery: seen.in_recovery,
+                following: server.following.clone(),
+                has_upstream: seen.has_upstream,
+                streaming: seen.streaming,
+                timeline: seen.timeline,
+                received: seen.received,
+                replayed: seen.replayed,
+                open: server.open,
+                authority: server.authority,
+            }),
+        }
+    }
+
+    /// The job under way.
+    pub fn job(&self) -> Option<Job> {
+        self.running.as_ref().map(|running| running.job)
+    }
+
+    /// A job begins; the number that its end must carry.
+    pub fn begin(&mut self, job: Job, abort: impl FnOnce(u64) -> AbortHandle) {
+        self.abort_job();
+        self.numbers += 1;
+        let number = self.numbers;
+        self.running = Some(Running { number, job, abort: abort(number) });
+        if job == Job::Kill || job == Job::Stop {
+            return;
+        }
+        match job {
+            Job::Promote | Job::StartInPlace => self.primary_prepared = false,
+            Job::Clone | Job::Rewind | Job::Initdb => self.data = DataView::Unknown,
+            _ => {}
+        }
+    }
+
+    /// Ends the job under way, whatever it does.
+    pub fn abort_job(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.abort.abort();
+            if matches!(running.job, Job::Clone | Job::Rewind | Job::Initdb) {
+                self.inspect = true;
+            }
+        }
+    }
+
+    /// A job ended; an older one's end means nothing.
+    pub fn ended(
+        &mut self,
+        number: u64,
+        result: Result<JobOutput, String>,
+        now: BootInstant,
+    ) -> Option<(Job, Result<(), String>)> {
+        let running = self.running.take_if(|running| running.number == number)?;
+        let job = running.job;
+        if matches!(job, Job::Clone | Job::Rewind | Job::Initdb) {
+            self.inspect = true;
+            self.data = DataView::Unknown;
+        }
+        match result {
+            Ok(output) => {
+                self.succeeded(job, output, now);
+                Some((job, Ok(())))
+            }
+            Err(why) => {
+                let count = match &self.failed {
+                    Some(failed) if failed.job == job => failed.count + 1,
+                    _ => 1,
+                };
+                self.failed = Some(Failure { job, at: now, count, why: why.clone() });
+                Some((job, Err(why)))
+            }
+        }
+    }
+
+    fn succeeded(&mut self, job: Job, output: JobOutput, now: BootInstant) {
+        // A server that merely starts has proven nothing yet: its failures are kept until it
+        // streams or serves, so that an endless start-and-fall is noticed.
+        let keeps = matches!(job, Job::Start | Job::Kill | Job::Stop | Job::Promise | Job::Follow);
+        if !keeps {
+            self.failed = None;
+        }
+        match output {
+            JobOutput::Done => {}
+            JobOutput::Started { pid, authority, open } => {
+                self.server = Server { pid: Some(pid), authority, open, ..Server::default() };
+                (self.server_known, self.since) = (true, now);
+                self.promise_proven = None;
+            }
+            JobOutput::Promised(epoch) => {
+                self.promise = self.promise.max(epoch);
+                self.promise_proven = Some(epoch);
+                self.server.following = None;
+                if let Some(seen) = &mut self.server.seen {
+                    (seen.has_upstream, seen.streaming) = (false, false);
+                }
+            }
+            JobOutput::Promoted { epoch, seen } => {
+                self.server.authority = Some(epoch);
+                self.server.open = false;
+                self.server.seen = Some(*seen);
+                self.since = now;
+            }
+            JobOutput::Followed { leader, epoch } => {
+                self.promise = self.promise.max(epoch);
+                self.promise_proven = None;
+                self.server.following = Some((leader, epoch));
+                self.since = now;
+                if let Some(seen) = &mut self.server.seen {
+                    seen.has_upstream = true;
+                }
+            }
+            JobOutput::Opened => self.server.open = true,
+            JobOutput::Prepared => self.primary_prepared = true,
+            JobOutput::FreshData(data_id) => {
+                self.data_id = data_id;
+                self.reinit = false;
+            }
+            JobOutput::Stopped => self.exited(now),
+        }
+    }
+
+    /// Whether a stream or service has shown that earlier failures are over.
+    pub fn forget_failures(&mut self) {
+        self.failed = None;
+    }
+
+    /// The checkpoint after the promotion is through.
+    pub fn set_checkpointed(&mut self) {
+        self.checkpointed = true;
+    }
+
+    /// It fell, or could not be started, under its own lease.
+    pub fn fell_under(&mut self, epoch: Epoch) {
+        self.bar_only = Some(epoch);
+    }
+
+    /// What is known of a data directory that holds a cluster.
+    pub fn cluster(&self) -> Option<&ClusterData> {
+        match &self.data {
+            DataView::Cluster(data) => Some(data),
+            _ => None,
+        }
+    }
+
+    /// As whom it streams, and from whom.
+    pub fn streaming_epoch(&self) -> Epoch {
+        let streams = self.server.seen.as_ref().is_some_and(|seen| seen.streaming);
+        let following = self.server.following.as_ref().filter(|_| streams);
+        following.map(|(_, epoch)| *epoch).unwrap_or_default()
+    }
+
+    /// Clients are admitted.
+    pub fn open(&self) -> bool {
+        self.server.open
+    }
+
+    /// The checkpoint after the promotion is through.
+    pub fn checkpointed(&self) -> bool {
+        self.checkpointed
+    }
+}

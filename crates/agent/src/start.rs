@@ -1,0 +1,307 @@
+//! Puts the agent together, runs it, and takes it apart again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use howdah_consensus::{Node, OpenError, Options};
+use howdah_core::{Command, Member, Secrets, Timings};
+use howdah_guard::client::GuardClient;
+use howdah_guard::wire::Event;
+use howdah_rpc::control::control_server::ControlServer;
+use howdah_rpc::peer::peer_server::PeerServer;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::board::Board;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::elephant::Elephant;
+use crate::order::Orders;
+use crate::peers::Listener;
+use crate::services::control::Desk;
+use crate::services::peer::PeerService;
+use crate::shell::{Context, End, News, Shell, put};
+
+/// What this version of howdah understands of the log.
+const FEATURE_LEVEL: u32 = 1;
+/// Voters at most; further members follow without a vote.
+const VOTERS_MAX: usize = 5;
+
+/// How the agent's process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Stopped as asked.
+    Done = 0,
+    /// Something could not be started.
+    Error = 2,
+    /// Internal error or failed fsync; to be restarted.
+    Internal = 70,
+    /// A foreign or corrupt directory; not to be restarted.
+    Foreign = 78,
+}
+
+/// Runs the agent until it is told to stop. `guard` is the connection that the guard handed over.
+pub fn run(
+    config: Config,
+    guard: GuardClient,
+    events: std::sync::mpsc::Receiver<Event>,
+) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("cannot start: {error}");
+            return ExitCode::Error;
+        }
+    };
+    let code = runtime.block_on(Box::pin(serve(config, guard, events)));
+    // Blocking calls that are still under way must not keep the process alive.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    code
+}
+
+async fn serve(
+    config: Config,
+    guard: GuardClient,
+    events: std::sync::mpsc::Receiver<Event>,
+) -> ExitCode {
+    match Agent::start(config, guard, events).await {
+        Ok(agent) => agent.until_the_end().await,
+        Err(Fault::Store(error @ OpenError::Io { .. })) => {
+            tracing::error!("cannot open the replicated log: {error}");
+            ExitCode::Internal
+        }
+        Err(Fault::Store(error)) => {
+            tracing::error!("cannot open the replicated log: {error}");
+            ExitCode::Foreign
+        }
+        Err(Fault::Other(why)) => {
+            tracing::error!("cannot start: {why}");
+            ExitCode::Error
+        }
+    }
+}
+
+/// Why the agent did not start.
+enum Fault {
+    Store(OpenError),
+    Other(String),
+}
+
+struct Agent {
+    context: Arc<Context>,
+    desk: Desk,
+    shell: Shell,
+    orders: mpsc::Receiver<crate::order::Ordered>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Agent {
+    async fn start(
+        config: Config,
+        guard: GuardClient,
+        events: std::sync::mpsc::Receiver<Event>,
+    ) -> Result<Self, Fault> {
+        let other = |why: String| Fault::Other(why);
+        let settings = &config.bootstrap.settings;
+        let timings = Timings::for_profile(config.profile, settings.ttl());
+        let timings = timings.map_err(|error| other(error.to_string()))?;
+        let node = Arc::new(Node::open(options(&config, timings)).await.map_err(Fault::Store)?);
+        let elephant = Elephant::new(config.clone(), guard).map_err(|why| other(why.to_string()))?;
+        let elephant = Arc::new(elephant);
+        let (board, me) = (Arc::new(Board::default()), config.name.clone());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (orders, ordered) = Orders::channel();
+        let context = Arc::new(Context {
+            config,
+            me: me.clone(),
+            timings,
+            node: node.clone(),
+            board: board.clone(),
+            clock: clock.clone(),
+            elephant: elephant.clone(),
+        });
+        let (shell, outbox) = Shell::new(context.clone());
+        let desk = Desk { me, node: node.clone(), board, orders, timings, clock: clock.clone() };
+        let mut tasks = services(&context, &desk).await.map_err(other)?;
+        node.start();
+        let (every, limit) = (timings.ttl / 10, timings.probe_timeout);
+        tasks.push(tokio::spawn(elephant.watch(clock, every, limit, outbox.clone())));
+        tasks.push(tokio::spawn(announce(context.clone())));
+        let listener = Listener {
+            scope: context.config.scope.clone(),
+            me: context.me.clone(),
+            timings,
+            board: context.board.clone(),
+            clock: context.clock.clone(),
+        };
+        tasks.push(tokio::spawn(listener.run(node.applied())));
+        listen_to_guard(events, outbox);
+        Ok(Self { context, desk, shell, orders: ordered, tasks })
+    }
+
+    async fn until_the_end(self) -> ExitCode {
+        let Agent { context, desk, shell, orders, tasks } = self;
+        let end = Box::pin(shell.run(orders)).await;
+        if end == End::Orderly {
+            desk.node.hand_on_leadership().await;
+        }
+        for task in &tasks {
+            task.abort();
+        }
+        context.node.shutdown().await;
+        match end {
+            End::Orderly => {
+                context.elephant.tell_shutdown().await;
+                ExitCode::Done
+            }
+            End::Foreign => ExitCode::Foreign,
+            End::Internal | End::GuardGone => ExitCode::Internal,
+        }
+    }
+}
+
+fn options(config: &Config, timings: Timings) -> Options {
+    Options {
+        dir: config.raft.data_dir.clone(),
+        scope: config.scope.clone(),
+        member: config.name.clone(),
+        self_addr: config.raft.self_addr.clone(),
+        partner_addrs: config.raft.partner_addrs.clone(),
+        timings: howdah_consensus::Timings {
+            heartbeat: timings.heartbeat,
+            election_min: timings.election_min,
+            election_max: timings.election_max,
+            rpc_timeout: timings.rpc_timeout,
+            connect_timeout: timings.connect_timeout,
+        },
+        settings: config.bootstrap.settings.clone(),
+        max_voters: VOTERS_MAX,
+    }
+}
+
+/// Binds both ports before anything is promised to anybody, and serves on them.
+async fn services(context: &Arc<Context>, desk: &Desk) -> Result<Vec<JoinHandle<()>>, String> {
+    let config = &context.config;
+    let bind = |address| async move {
+        let bound = tokio::net::TcpListener::bind(address).await;
+        bound.map_err(|error| format!("listen on {address}: {error}; is it taken?"))
+    };
+    let grpc = bind(config.raft.bind_addr).await?;
+    let rest = bind(config.restapi.listen).await?;
+    let peer = PeerService {
+        scope: config.scope.clone(),
+        me: context.me.clone(),
+        board: context.board.clone(),
+        orders: desk.orders.clone(),
+    };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<ControlServer<Desk>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(howdah_rpc::DESCRIPTORS)
+        .build_v1()
+        .map_err(|error| format!("the reflection service: {error}"))?;
+    let server = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(1)))
+        .add_service(context.node.service())
+        .add_service(PeerServer::new(peer))
+        .add_service(ControlServer::new(desk.clone()))
+        .add_service(health)
+        .add_service(reflection)
+        .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(grpc));
+    let router = crate::rest::router(desk.clone());
+    Ok(vec![
+        tokio::spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!("gRPC ended: {error}");
+            }
+        }),
+        tokio::spawn(async move {
+            if let Err(error) = axum::serve(rest, router).await {
+                tracing::error!("REST ended: {error}");
+            }
+        }),
+    ])
+}
+
+/// The guard's events come on a thread of their own.
+fn listen_to_guard(
+    events: std::sync::mpsc::Receiver<Event>,
+    outbox: mpsc::UnboundedSender<News>,
+) {
+    std::thread::spawn(move || {
+        while let Ok(event) = events.recv() {
+            if outbox.send(News::Guard(event)).is_err() {
+                return;
+            }
+        }
+        // Nobody listens any more if this fails.
+        let _ = outbox.send(News::Guard(Event::GuardGone));
+    });
+}
+
+/// Keeps this member's entry in the log right, and draws the cluster's secrets once.
+async fn announce(context: Arc<Context>) {
+    let mut applied = context.node.applied();
+    let mut status = context.node.status_changes();
+    loop {
+        let state = applied.borrow_and_update().state.clone();
+        let node = context.node.status();
+        let me = member(&context, node.node_id);
+        let limit = context.timings.ttl;
+        if node.cluster_id.is_some() && state.cluster_id != howdah_core::ClusterId(0) {
+            let known = state.members.get(&context.me) == Some(&me);
+            let result = if !known {
+                let (name, at) = (context.me.clone(), context.clock.wall());
+                put(&context, Command::UpsertMember { name, member: me, at }, limit).await
+            } else if state.secrets.is_none() {
+                put(&context, Command::SetSecrets { secrets: draw_secrets() }, limit).await
+            } else {
+                Ok(())
+            };
+            if let Err(why) = result {
+                tracing::debug!(why, "not announced yet");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        }
+        tokio::select! {
+            changed = applied.changed() => if changed.is_err() { return },
+            changed = status.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn draw_secrets() -> Secrets {
+    let draw = || {
+        let words: [u64; 3] = rand::random();
+        words.map(|word| format!("{word:016x}")).concat()
+    };
+    Secrets { replication: draw(), rewind: draw() }
+}
+
+fn member(context: &Context, node_id: howdah_core::NodeId) -> Member {
+    let config = &context.config;
+    let tags = &config.tags;
+    let known = ["nofailover", "noloadbalance", "clonefrom", "nosync", "failover_priority"];
+    let other = tags.all.iter().filter(|(key, _)| !known.contains(&key.as_str()));
+    Member {
+        node_id,
+        control_address: config.raft.self_addr.clone(),
+        postgres_address: config.postgresql.connect_address.to_string(),
+        api_url: format!("http://{}/patroni", config.restapi.connect_address),
+        tags: howdah_core::Tags {
+            nofailover: tags.nofailover,
+            noloadbalance: tags.noloadbalance,
+            clonefrom: tags.clonefrom,
+            nosync: tags.nosync,
+            failover_priority: tags.failover_priority,
+            other: other.map(|(key, value)| (key.clone(), value.clone())).collect(),
+        },
+        postgres_major: context.elephant.install.major,
+        feature_level: FEATURE_LEVEL,
+    }
+}
+

@@ -1,0 +1,279 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::failure;
+
+/// Automatic failover for PostgreSQL without an outside store.
+#[derive(Debug, Parser)]
+#[command(
+    name = "howdah",
+    version,
+    after_help = "Exit codes: 0 done, 1 refused or a negative answer, 2 error, 64 usage or \
+                  configuration; run: 70 internal error or failed fsync, 78 foreign or corrupt \
+                  directory."
+)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Configuration file of a member; its addresses lead to the cluster
+    #[arg(short = 'c', long = "config", value_name = "FILE", env = "HOWDAH_CONFIG", global = true)]
+    pub config: Option<PathBuf>,
+    /// Members to ask, HOST:PORT, several separated by commas
+    #[arg(long, value_name = "HOST:PORT", env = "HOWDAH_ENDPOINT", global = true)]
+    pub endpoint: Option<String>,
+    /// Form of the output
+    #[arg(short = 'o', long, value_enum, default_value_t, global = true)]
+    pub output: Format,
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON document (one per line for streams).
+    Json,
+    /// One YAML document.
+    Yaml,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run this member: the guard, the agent and PostgreSQL
+    Run(RunArgs),
+    /// The agent; started by the guard
+    #[command(hide = true)]
+    Agent(AgentArgs),
+    /// A cluster of real servers on this machine
+    Demo(DemoArgs),
+    /// Members and their states
+    List(ListArgs),
+    /// Members as a tree, replicas below their leader
+    Topology(ListArgs),
+    /// Changes of leader so far
+    History,
+    /// Why the present leader leads, or why nobody does
+    Explain(ExplainArgs),
+    /// What happened
+    Events(EventsArgs),
+    /// Hand leadership over without losing a write
+    Switchover(SwitchoverArgs),
+    /// Take leadership from a leader that is dead or unwanted
+    Failover(FailoverArgs),
+    /// Replace a standby's data by a fresh copy
+    Reinit(ReinitArgs),
+    /// Configuration files
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Version of this program and of its protocols
+    Version,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// End when the agent ends, instead of starting it again
+    #[arg(long)]
+    pub no_agent_restart: bool,
+    /// Form of log lines on stderr; HOWDAH_LOG filters them
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// End when the process that started this one ends
+    #[arg(long, hide = true)]
+    pub die_with_parent: bool,
+}
+
+/// `agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Form of log lines on stderr
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Directory for the demo; a new one below $TMPDIR or /var/tmp when left out
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// How many members
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub members: u8,
+    /// How quick: default or fast
+    #[arg(long, value_enum, default_value_t)]
+    pub profile: ProfileArg,
+    /// Time to live of the lease, seconds
+    #[arg(long, value_parser = seconds)]
+    pub ttl: Option<Duration>,
+    /// Fail over in every way, measure, report, and end
+    #[arg(long)]
+    pub tour: bool,
+    /// Leave the directory behind
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `--profile`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProfileArg {
+    /// ttl 5 s.
+    #[default]
+    Default,
+    /// ttl 2 s.
+    Fast,
+}
+
+/// `list` and `topology`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Print again after each change
+    #[arg(short = 'W', long)]
+    pub watch: bool,
+    /// Reasons too
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Which epoch; the present one when left out
+    #[arg(default_value_t = 0, hide_default_value = true)]
+    pub epoch: u64,
+}
+
+/// `events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on as events happen
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// `switchover`.
+#[derive(Debug, Args)]
+pub struct SwitchoverArgs {
+    /// The present leader, checked when given
+    #[arg(long, visible_alias = "primary", default_value = "", hide_default_value = true)]
+    pub leader: String,
+    /// Who takes over; the best candidate when left out
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub candidate: String,
+    /// Show every precondition and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long, visible_alias = "force")]
+    pub yes: bool,
+}
+
+/// `failover`.
+#[derive(Debug, Args)]
+pub struct FailoverArgs {
+    /// Who takes over; the best candidate when left out
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub candidate: String,
+    /// Show every precondition and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Decide on the votes at hand, though acknowledged writes may be lost
+    #[arg(long)]
+    pub allow_data_loss: bool,
+    /// Do not ask
+    #[arg(short, long, visible_alias = "force")]
+    pub yes: bool,
+}
+
+/// `reinit`.
+#[derive(Debug, Args)]
+pub struct ReinitArgs {
+    /// Which member
+    pub member: String,
+    /// Do not ask
+    #[arg(short, long, visible_alias = "force")]
+    pub yes: bool,
+}
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a file, and this machine against it
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text
+        .strip_suffix("ms")
+        .map(|ms| ms.parse::<f64>().map(|ms| ms / 1000.0))
+        .unwrap_or_else(|| text.strip_suffix('s').unwrap_or(text).parse())
+        .map_err(|_| format!("`{text}` is no number of seconds"))?;
+    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
+}
+
+/// Prints what clap has to say; help is success, anything else is wrong usage.
+pub fn refuse(error: &clap::Error) -> ExitCode {
+    let code = if error.use_stderr() { failure::USAGE } else { failure::DONE };
+    // Nothing is left to be done when not even this can be printed.
+    let _ = error.print();
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_may_have_a_unit() {
+        assert_eq!(seconds("2.5"), Ok(Duration::from_millis(2500)));
+        assert_eq!(seconds("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(seconds("2500ms"), Ok(Duration::from_millis(2500)));
+        assert!(seconds("-1").is_err());
+        assert!(seconds("soon").is_err());
+    }
+
+    #[test]
+    fn options_are_taken_before_and_after_the_command() {
+        let cli = Cli::try_parse_from(["howdah", "-o", "json", "list"]).unwrap();
+        assert_eq!(cli.global.output, Format::Json);
+        let cli = Cli::try_parse_from(["howdah", "list", "-o", "yaml", "-c", "/x.yml"]).unwrap();
+        assert_eq!(cli.global.output, Format::Yaml);
+        assert_eq!(cli.global.config, Some(PathBuf::from("/x.yml")));
+    }
+}

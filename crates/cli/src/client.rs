@@ -1,0 +1,151 @@
+//! Finds a member that answers.
+//!
+//! Place: every command that asks a cluster. All known addresses are asked at once, a little apart;
+//! the first answer from a member that has a quorum wins, and an answer without one is taken only
+//! when nobody has better. A member that hangs costs nothing that way.
+
+use std::path::Path;
+use std::time::Duration;
+
+use howdah_agent::config::{Config, DEFAULT_PATH};
+use howdah_rpc::channel;
+use howdah_rpc::control::control_client::ControlClient;
+use howdah_rpc::control::{ClusterStatus, StatusRequest};
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use crate::args::Global;
+use crate::failure::Failure;
+
+/// The generated client over a plain channel.
+pub type Client = ControlClient<Channel>;
+
+/// How long one member may take to answer before it counts as silent.
+const ANSWER: Duration = Duration::from_millis(2000);
+const CONNECT: Duration = Duration::from_millis(700);
+/// Head start of each address over the next, so that the first one answers when all do.
+const HEAD_START: Duration = Duration::from_millis(60);
+const FALLBACK: &str = "127.0.0.1:7432";
+
+/// A member that answered, and what it said.
+pub struct Reached {
+    /// Connection to it.
+    pub client: Client,
+    /// The cluster as it sees it.
+    pub status: ClusterStatus,
+}
+
+/// The addresses to ask: `--endpoint`, else the configuration file's, else the local default.
+///
+/// # Errors
+/// `Failure::Usage` if the configuration file that was named cannot be used.
+pub fn endpoints(global: &Global) -> Result<Vec<String>, Failure> {
+    if let Some(list) = &global.endpoint {
+        let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let endpoints: Vec<String> = parts.map(str::to_owned).collect();
+        if endpoints.is_empty() {
+            return Err(Failure::Usage("--endpoint is empty; write HOST:PORT".to_owned()));
+        }
+        return Ok(endpoints);
+    }
+    let file = match &global.config {
+        Some(file) => file.as_path(),
+        None if Path::new(DEFAULT_PATH).exists() => Path::new(DEFAULT_PATH),
+        None => return Ok(vec![FALLBACK.to_owned()]),
+    };
+    let (config, _) = Config::load(file).map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(config.control_addresses())
+}
+
+/// Asks all of `endpoints` and returns the best answer.
+///
+/// # Errors
+/// `Failure::Error` if nobody answers, with what happened at each address.
+pub async fn reach(endpoints: &[String]) -> Result<Reached, Failure> {
+    let mut asked = JoinSet::new();
+    for (nth, endpoint) in endpoints.iter().enumerate() {
+        let endpoint = endpoint.clone();
+        let delay = HEAD_START * u32::try_from(nth).unwrap_or(u32::MAX);
+        asked.spawn(async move {
+            tokio::time::sleep(delay).await;
+            let answer = tokio::time::timeout(ANSWER, ask(&endpoint)).await;
+            answer.unwrap_or_else(|_| Err("no answer".to_owned())).map_err(|why| (endpoint, why))
+        });
+    }
+    let mut second_best: Option<Reached> = None;
+    let mut silent = Vec::new();
+    while let Some(joined) = asked.join_next().await {
+        match joined {
+            Ok(Ok(reached)) if reached.status.quorum => return Ok(reached),
+            Ok(Ok(reached)) => {
+                second_best.get_or_insert(reached);
+            }
+            Ok(Err((endpoint, why))) => silent.push(format!("{endpoint}: {why}")),
+            Err(error) => silent.push(error.to_string()),
+        }
+    }
+    second_best.ok_or_else(|| {
+        silent.sort();
+        Failure::Error(format!(
+            "no member answers ({}); check --endpoint or -c, and that `howdah run` is running there",
+            silent.join("; ")
+        ))
+    })
+}
+
+async fn ask(endpoint: &str) -> Result<Reached, String> {
+    let channel = channel::lazy(endpoint, CONNECT).map_err(|error| error.to_string())?;
+    let mut client = ControlClient::new(channel);
+    let answer = client.status(StatusRequest { watch: false }).await;
+    let mut stream = answer.map_err(|status| plain(&status))?.into_inner();
+    match stream.message().await {
+        Ok(Some(status)) => Ok(Reached { client, status }),
+        Ok(None) => Err("an empty answer".to_owned()),
+        Err(status) => Err(plain(&status)),
+    }
+}
+
+/// The innermost cause: `Connection refused` rather than `transport error`.
+fn plain(status: &tonic::Status) -> String {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    let mut text = status.message().to_owned();
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Format;
+
+    fn global(endpoint: Option<&str>, config: Option<&str>) -> Global {
+        Global {
+            config: config.map(Into::into),
+            endpoint: endpoint.map(str::to_owned),
+            output: Format::Table,
+        }
+    }
+
+    #[test]
+    fn an_endpoint_goes_before_a_file() {
+        let found = endpoints(&global(Some("a:1, b:2,"), Some("/nowhere.yml"))).unwrap();
+        assert_eq!(found, ["a:1", "b:2"]);
+        let failure = endpoints(&global(None, Some("/nowhere.yml"))).unwrap_err();
+        assert_eq!(failure.exit_code(), crate::failure::USAGE);
+        assert!(failure.to_string().contains("/nowhere.yml"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn when_nobody_answers_every_address_is_named_with_the_cause() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let failure = reach(&[address.clone(), "no-port".to_owned()]).await.err().unwrap();
+        let text = failure.to_string();
+        assert!(text.contains(&address) && text.contains("refused"), "{text}");
+        assert!(text.contains("no-port"), "{text}");
+    }
+}

@@ -1,0 +1,37 @@
+//! `howdah agent`, hidden: what the guard starts. A normal asynchronous program.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use howdah_agent::config::{Config, DEFAULT_PATH};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{AgentArgs, Global, LogFormat};
+use crate::failure::Failure;
+
+pub(super) fn run(global: &Global, args: &AgentArgs) -> Result<u8, Failure> {
+    log_to_stderr(args.log_format)?;
+    let (config, _) =
+        Config::load(&config_file(global)).map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(howdah_agent::run(config))
+}
+
+/// The file that `run` and `agent` read.
+pub(super) fn config_file(global: &Global) -> PathBuf {
+    global.config.clone().unwrap_or_else(|| Path::new(DEFAULT_PATH).to_owned())
+}
+
+fn log_to_stderr(format: LogFormat) -> Result<(), Failure> {
+    let filter = match std::env::var("HOWDAH_LOG") {
+        Ok(text) => EnvFilter::try_new(&text).map_err(|error| {
+            Failure::Usage(format!("HOWDAH_LOG is `{text}`: {error}; write a level, as info"))
+        })?,
+        Err(_) => EnvFilter::new("info"),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! One file per command. [`dispatch`] chooses, prints a failure, and makes the exit code.
+
+mod act;
+mod agent;
+mod config;
+mod events;
+mod explain;
+mod failover;
+mod history;
+mod list;
+mod reinit;
+mod run;
+mod switchover;
+mod version;
+
+use std::future::Future;
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::args::{Cli, Command, ConfigCommand};
+use crate::demo;
+use crate::failure::Failure;
+
+/// Runs one command to its end.
+pub fn dispatch(cli: Cli) -> ExitCode {
+    let global = cli.global;
+    let result = match cli.command {
+        Command::Run(args) => run::run(&global, &args),
+        Command::Agent(args) => agent::run(&global, &args),
+        Command::Demo(args) => wait(demo::run(&args, global.output)),
+        Command::List(args) => wait(list::run(&global, &args, false)),
+        Command::Topology(args) => wait(list::run(&global, &args, true)),
+        Command::History => wait(history::run(&global)),
+        Command::Explain(args) => wait(explain::run(&global, &args)),
+        Command::Events(args) => wait(events::run(&global, &args)),
+        Command::Switchover(args) => wait(switchover::run(&global, &args)),
+        Command::Failover(args) => wait(failover::run(&global, &args)),
+        Command::Reinit(args) => wait(reinit::run(&global, &args)),
+        Command::Config(ConfigCommand::Check { file }) => config::check(&global, &file),
+        Command::Version => version::run(&global),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            if !matches!(failure, Failure::BrokenPipe) {
+                // stderr may be gone like stdout; the exit code still tells.
+                let _ = writeln!(std::io::stderr(), "howdah: {failure}");
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Runs a future on this thread. One thread is enough for a client, and the demo's children must be
+/// started by the thread that lives longest, because their death signal is bound to it.
+fn wait(future: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::io("the runtime cannot be started"))?;
+    runtime.block_on(future)
+}

@@ -1,0 +1,309 @@
+//! Where the demo's files and ports are, and the configuration file of each member.
+//!
+//! Only the user that PostgreSQL runs as (and root) can read what has secrets in it: members'
+//! directories are 0700, the top is 0755 so that this user can walk in when root started the demo.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use howdah_core::Profile;
+use nix::unistd::{Uid, User};
+use rand::Rng;
+
+use crate::args::DemoArgs;
+use crate::failure::Failure;
+
+/// The demo's files, ports and user.
+pub(crate) struct Layout {
+    pub(crate) dir: PathBuf,
+    /// The directory was made for this demo, so it may be removed as a whole.
+    own_dir: bool,
+    pub(crate) members: Vec<MemberLayout>,
+    /// User that PostgreSQL runs as.
+    pub(crate) user: User,
+    pub(crate) password: String,
+    pub(crate) ttl: Duration,
+}
+
+/// One member's files and ports.
+#[derive(Clone, Debug)]
+pub(crate) struct MemberLayout {
+    pub(crate) name: String,
+    pub(crate) dir: PathBuf,
+    pub(crate) config: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) postgres_port: u16,
+    pub(crate) control_port: u16,
+    pub(crate) rest_port: u16,
+}
+
+impl Layout {
+    /// Makes the directories and writes the files.
+    pub(crate) fn create(
+        args: &DemoArgs,
+        profile: Profile,
+        ttl: Duration,
+    ) -> Result<Layout, Failure> {
+        let user = target_user()?;
+        let (dir, own_dir) = directory(args.dir.as_deref())?;
+        let mut ports = Ports::default();
+        let members = (1..=args.members)
+            .map(|nth| {
+                let name = format!("n{nth}");
+                let home = dir.join(&name);
+                Ok(MemberLayout {
+                    config: home.join("howdah.yml"),
+                    log: home.join("howdah.log"),
+                    data_dir: home.join("data"),
+                    dir: home,
+                    name,
+                    postgres_port: ports.next(5501)?,
+                    control_port: ports.next(7432)?,
+                    rest_port: ports.next(8008)?,
+                })
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
+        let password = random_password();
+        let layout = Layout { dir, own_dir, members, user, password, ttl };
+        for member in &layout.members {
+            layout.write_member(member, profile)?;
+        }
+        layout.write_pgpass()?;
+        Ok(layout)
+    }
+
+    fn write_member(&self, member: &MemberLayout, profile: Profile) -> Result<(), Failure> {
+        let dir = &member.dir;
+        fs::create_dir(dir).map_err(Failure::io(dir.display()))?;
+        fs::set_permissions(dir, Permissions::from_mode(0o700))
+            .map_err(Failure::io(dir.display()))?;
+        let text = member_yaml(member, &self.members, profile, self.ttl, &self.user.name);
+        write_private(&member.config, &text)?;
+        write_private(&member.log, "")?;
+        if Uid::effective().is_root() {
+            let (uid, gid) = (self.user.uid.as_raw(), self.user.gid.as_raw());
+            for path in [dir, &member.config, &member.log] {
+                chown(path, Some(uid), Some(gid)).map_err(Failure::io(path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_pgpass(&self) -> Result<(), Failure> {
+        let line = |m: &MemberLayout| {
+            format!("127.0.0.1:{}:*:demo:{}\n", m.postgres_port, self.password)
+        };
+        write_private(&self.pgpass(), &self.members.iter().map(line).collect::<String>())
+    }
+
+    fn pgpass(&self) -> PathBuf {
+        self.dir.join("pgpass")
+    }
+
+    /// HOST:PORT of each member's gRPC.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(|m| format!("127.0.0.1:{}", m.control_port)).collect()
+    }
+
+    /// A connection string that finds the primary; the password is in a file.
+    pub(crate) fn dsn(&self) -> String {
+        let hosts: Vec<&str> = self.members.iter().map(|_| "127.0.0.1").collect();
+        let ports: Vec<String> = self.members.iter().map(|m| m.postgres_port.to_string()).collect();
+        format!(
+            "host={} port={} user=demo dbname=demo target_session_attrs=read-write passfile={}",
+            hosts.join(","),
+            ports.join(","),
+            self.pgpass().display()
+        )
+    }
+
+    /// Removes what was made.
+    pub(crate) fn remove(&self, keep: bool) -> Result<(), Failure> {
+        if keep {
+            return Ok(());
+        }
+        if self.own_dir {
+            return fs::remove_dir_all(&self.dir).map_err(Failure::io(self.dir.display()));
+        }
+        for member in &self.members {
+            fs::remove_dir_all(&member.dir).map_err(Failure::io(member.dir.display()))?;
+        }
+        fs::remove_file(self.pgpass()).map_err(Failure::io(self.pgpass().display()))
+    }
+}
+
+/// The user that PostgreSQL runs as: oneself, or `postgres` when oneself is root.
+fn target_user() -> Result<User, Failure> {
+    let uid = Uid::effective();
+    let found = if uid.is_root() { User::from_name("postgres") } else { User::from_uid(uid) };
+    found.ok().flatten().ok_or_else(|| {
+        Failure::Error(
+            "there is no user `postgres` on this machine; install PostgreSQL, or run the demo as \
+             an ordinary user"
+                .to_owned(),
+        )
+    })
+}
+
+fn directory(asked: Option<&Path>) -> Result<(PathBuf, bool), Failure> {
+    if let Some(dir) = asked {
+        let dir = std::path::absolute(dir).map_err(Failure::io(dir.display()))?;
+        let existed = dir.exists();
+        fs::create_dir_all(&dir).map_err(Failure::io(dir.display()))?;
+        let first = fs::read_dir(&dir).map_err(Failure::io(dir.display()))?.next();
+        if first.is_some() {
+            let text = format!("--dir: {} is not empty; name another directory", dir.display());
+            return Err(Failure::Usage(text));
+        }
+        if !existed {
+            open(&dir)?;
+        }
+        return Ok((dir, !existed));
+    }
+    let parent = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    let dir = tempfile::Builder::new()
+        .prefix("howdah-demo-")
+        .tempdir_in(&parent)
+        .map_err(Failure::io(format!("{}: no directory can be made", parent.display())))?
+        .keep();
+    open(&dir)?;
+    Ok((dir, true))
+}
+
+fn open(dir: &Path) -> Result<(), Failure> {
+    fs::set_permissions(dir, Permissions::from_mode(0o755)).map_err(Failure::io(dir.display()))
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Failure::io(path.display()))
+}
+
+fn random_password() -> String {
+    let mut random = rand::rng();
+    (0..24).map(|_| char::from(random.sample(rand::distr::Alphanumeric))).collect()
+}
+
+fn member_yaml(
+    member: &MemberLayout,
+    all: &[MemberLayout],
+    profile: Profile,
+    ttl: Duration,
+    user: &str,
+) -> String {
+    let partners: Vec<String> = all
+        .iter()
+        .filter(|other| other.name != member.name)
+        .map(|other| format!("'127.0.0.1:{}'", other.control_port))
+        .collect();
+    let profile = match profile {
+        Profile::Default => "default",
+        Profile::Fast => "fast",
+    };
+    // JSON's quoting is YAML's, so any path is safe.
+    let quoted = |path: &Path| serde_json::Value::from(path.display().to_string()).to_string();
+    format!(
+        "scope: demo
+name: {name}
+profile: {profile}
+user: '{user}'
+raft:
+  data_dir: {raft}
+  self_addr: 127.0.0.1:{control}
+  partner_addrs: [{partners}]
+restapi:
+  listen: 127.0.0.1:{rest}
+  connect_address: 127.0.0.1:{rest}
+postgresql:
+  listen: 127.0.0.1:{postgres}
+  connect_address: 127.0.0.1:{postgres}
+  data_dir: {data}
+bootstrap:
+  dcs:
+    ttl: {ttl}ms
+    postgresql:
+      parameters: {{ shared_buffers: 16MB, max_connections: 40 }}
+      pg_hba: [ host all all 127.0.0.1/32 scram-sha-256 ]
+",
+        name = member.name,
+        raft = quoted(&member.dir.join("raft")),
+        control = member.control_port,
+        partners = partners.join(", "),
+        rest = member.rest_port,
+        postgres = member.postgres_port,
+        data = quoted(&member.data_dir),
+        ttl = ttl.as_millis(),
+    )
+}
+
+/// Hands out free ports; each kind counts on from its own first one.
+#[derive(Default)]
+struct Ports {
+    taken: Vec<u16>,
+}
+
+impl Ports {
+    fn next(&mut self, first: u16) -> Result<u16, Failure> {
+        let free = |port: &u16| {
+            !self.taken.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok()
+        };
+        let port = (first..first.saturating_add(400)).find(free).ok_or_else(|| {
+            Failure::Error(format!("no port is free from {first} on; stop what listens there"))
+        })?;
+        self.taken.push(port);
+        Ok(port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use howdah_agent::config::Config;
+
+    use super::*;
+
+    fn members() -> Vec<MemberLayout> {
+        let member = |nth: u16| MemberLayout {
+            name: format!("n{nth}"),
+            dir: "/d o/n".into(),
+            config: "/d o/n/howdah.yml".into(),
+            log: "/d o/n/howdah.log".into(),
+            data_dir: "/d o/n/data".into(),
+            postgres_port: 5500 + nth,
+            control_port: 7431 + nth,
+            rest_port: 8007 + nth,
+        };
+        (1..=3).map(member).collect()
+    }
+
+    #[test]
+    fn the_files_of_the_members_pass_the_check() {
+        let all = members();
+        let ttl = Duration::from_millis(2500);
+        let text = member_yaml(&all[1], &all, Profile::Fast, ttl, "postgres");
+        let file = Path::new("howdah.yml");
+        // The programs' directory is found on the machine; named here so that none is needed.
+        let variables = BTreeMap::from([("HOWDAH_POSTGRESQL_BIN_DIR".into(), "/bin".into())]);
+        let (config, warnings) = Config::from_text(file, &text, 0o600, &variables).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(config.bootstrap.settings.ttl(), ttl);
+        assert_eq!(config.postgresql.data_dir, Path::new("/d o/n/data"));
+        assert_eq!(config.raft.partner_addrs, ["127.0.0.1:7432", "127.0.0.1:7434"]);
+    }
+
+    #[test]
+    fn a_taken_port_moves_on() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let mut ports = Ports::default();
+        let first = ports.next(port).unwrap();
+        assert!(first > port);
+        assert!(ports.next(port).unwrap() > first, "one port was handed out twice");
+    }
+}

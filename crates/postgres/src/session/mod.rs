@@ -1,0 +1,224 @@
+//! Sessions on the local PostgreSQL, over its socket, as the superuser role.
+//!
+//! For the agent's probes and for [`crate::roles`], [`crate::slots`]. Every session is pinned: own
+//! search path, time limits, no wait for standbys, so that neither a role's settings nor a lock nor
+//! a cut-off standby can hold the agent up. Nothing survives; a session ends with its value.
+//! Invariant: each call ends within its time limit, and its error says whether the server lives.
+
+mod probe;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls, Row};
+
+pub use probe::{Probe, Replication, Slot, WalReceiver};
+
+/// Settings of every session. Times are milliseconds; statement_timeout is added per session.
+const PINNED: &str = "-c search_path=pg_catalog -c synchronous_commit=local -c jit=off \
+    -c default_transaction_read_only=off -c client_min_messages=warning -c lock_timeout=2000 \
+    -c idle_in_transaction_session_timeout=30000";
+
+/// A session could not be opened or used, and what that says about the server.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Nobody listens: PostgreSQL is not running.
+    #[error("PostgreSQL refuses connections: {0}")]
+    Refused(std::io::Error),
+    /// No answer in time: PostgreSQL hangs, or its machine is overloaded.
+    #[error("PostgreSQL did not answer within {0:?}")]
+    TimedOut(Duration),
+    /// All connections are taken; that proves life.
+    #[error("PostgreSQL has no connection left: {0}")]
+    TooManyClients(String),
+    /// It starts, recovers to consistency, or stops.
+    #[error("PostgreSQL takes no sessions yet or any more: {0}")]
+    StartingUp(String),
+    /// The role is not let in.
+    #[error("PostgreSQL does not let the role in: {0}; check its HBA file and password")]
+    AuthFailed(String),
+    /// The connection broke.
+    #[error("the connection to PostgreSQL broke: {0}")]
+    Lost(String),
+    /// A statement failed.
+    #[error("PostgreSQL refused a statement: {message} ({code})")]
+    Statement {
+        /// SQLSTATE.
+        code: String,
+        /// What it said.
+        message: String,
+    },
+    /// An answer of another form than expected.
+    #[error("PostgreSQL answered {what} in a form that is not understood: {detail}")]
+    Answer {
+        /// Which answer.
+        what: &'static str,
+        /// What was wrong with it.
+        detail: String,
+    },
+}
+
+impl SessionError {
+    /// Whether the server is proven to be alive: it answered, if only to refuse.
+    pub fn proves_life(&self) -> bool {
+        matches!(
+            self,
+            Self::TooManyClients(_)
+                | Self::StartingUp(_)
+                | Self::AuthFailed(_)
+                | Self::Statement { .. }
+                | Self::Answer { .. }
+        )
+    }
+
+    /// What an error of the driver means for the server.
+    pub(crate) fn of(error: tokio_postgres::Error) -> Self {
+        if let Some(db) = error.as_db_error() {
+            let message = db.message().to_owned();
+            let code = db.code();
+            return match code.code() {
+                c if c == SqlState::TOO_MANY_CONNECTIONS.code() => Self::TooManyClients(message),
+                c if c == SqlState::CANNOT_CONNECT_NOW.code() => Self::StartingUp(message),
+                c if c.starts_with("28") => Self::AuthFailed(message),
+                c if c.starts_with("57P") => Self::Lost(message),
+                c => Self::Statement { code: c.to_owned(), message },
+            };
+        }
+        let text = error.to_string();
+        match error.into_source().map(|s| s.downcast::<std::io::Error>()) {
+            Some(Ok(io)) => match io.kind() {
+                std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound => {
+                    Self::Refused(*io)
+                }
+                _ => Self::Lost(format!("{text}: {io}")),
+            },
+            Some(Err(other)) => Self::Lost(format!("{text}: {other}")),
+            None => Self::Lost(text),
+        }
+    }
+}
+
+/// An open session.
+pub struct Session {
+    client: Client,
+    driver: JoinHandle<()>,
+    timeout: Duration,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Closing the socket at once frees the server's connection slot.
+        self.driver.abort();
+    }
+}
+
+/// Opens a session on the local server. `timeout` limits the opening and each later call.
+pub async fn connect(
+    socket_dir: &Path,
+    port: u16,
+    user: &str,
+    timeout: Duration,
+) -> Result<Session, SessionError> {
+    let mut config = Config::new();
+    config.host_path(socket_dir).port(port).user(user).dbname("postgres");
+    connect_with(config, timeout).await
+}
+
+/// Opens a session as this configuration says, pinned like every other.
+pub(crate) async fn connect_with(
+    mut config: Config,
+    timeout: Duration,
+) -> Result<Session, SessionError> {
+    let limit = timeout.as_millis().max(1);
+    config.application_name("howdah");
+    config.options(format!("{PINNED} -c statement_timeout={limit}"));
+    // Boxed: the driver's future is large and would bloat every future that connects.
+    let connecting = Box::pin(config.connect(NoTls));
+    let connected = tokio::time::timeout(timeout, connecting).await;
+    let (client, connection) =
+        connected.map_err(|_| SessionError::TimedOut(timeout))?.map_err(SessionError::of)?;
+    let driver = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a session on PostgreSQL ended");
+        }
+    });
+    Ok(Session { client, driver, timeout })
+}
+
+impl Session {
+    async fn limited<T>(
+        &self,
+        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, SessionError> {
+        let done = tokio::time::timeout(self.timeout, Box::pin(work)).await;
+        done.map_err(|_| SessionError::TimedOut(self.timeout))?.map_err(SessionError::of)
+    }
+
+    /// Runs a query. Parameters are bound by the server.
+    pub async fn query(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, SessionError> {
+        self.limited(self.client.query(sql, params)).await
+    }
+
+    /// Runs statements separated by semicolons.
+    pub async fn execute(&self, sql: &str) -> Result<(), SessionError> {
+        self.limited(self.client.batch_execute(sql)).await
+    }
+
+    /// Values of these settings as this session sees them; a setting that does not exist is left
+    /// out. A *new* session shows what the postmaster has read last.
+    pub async fn settings(&self, names: &[&str]) -> Result<BTreeMap<String, String>, SessionError> {
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let sql = "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY($1)";
+        let rows = self.query(sql, &[&names]).await?;
+        rows.iter().map(|row| Ok((get(row, 0, "settings")?, get(row, 1, "settings")?))).collect()
+    }
+
+    /// Whether a new session sees neither an upstream nor an archive to take WAL from.
+    pub async fn is_cut_off(&self) -> Result<bool, SessionError> {
+        let seen = self.settings(&["primary_conninfo", "restore_command"]).await?;
+        Ok(seen.len() == 2 && seen.values().all(|value| value.trim().is_empty()))
+    }
+
+    /// Has the server write a checkpoint, however long it takes: at most `limit`.
+    pub async fn checkpoint(&self, limit: Duration) -> Result<(), SessionError> {
+        let millis = limit.as_millis().max(1);
+        let sql = format!("SET statement_timeout = {millis}");
+        self.execute(&sql).await?;
+        let work = Box::pin(self.client.batch_execute("CHECKPOINT"));
+        let done = tokio::time::timeout(limit, work).await;
+        done.map_err(|_| SessionError::TimedOut(limit))?.map_err(SessionError::of)?;
+        self.execute(&format!("SET statement_timeout = {}", self.timeout.as_millis().max(1))).await
+    }
+
+    /// State of the server at this moment.
+    pub async fn probe(&self) -> Result<Probe, SessionError> {
+        probe::probe(self).await
+    }
+}
+
+/// A column of a row; another type or a NULL where none belongs is an error, not a panic.
+pub(crate) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(
+    row: &'a Row,
+    column: usize,
+    what: &'static str,
+) -> Result<T, SessionError> {
+    row.try_get(column).map_err(|e| SessionError::Answer { what, detail: e.to_string() })
+}
+
+/// An identifier in double quotes.
+pub(crate) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string literal, safe whatever `standard_conforming_strings` says.
+pub(crate) fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}

@@ -1,0 +1,219 @@
+//! One look at the running server. Touches no table of users, so no lock of theirs can block it.
+
+use howdah_core::{Lsn, Timeline, WallTime};
+use tokio_postgres::Row;
+
+use super::{Session, SessionError, get};
+
+/// State of the server. Positions that have no meaning in its present role are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probe {
+    /// Whether it is in recovery: a standby.
+    pub in_recovery: bool,
+    /// Timeline that a primary writes. In recovery: the newest that the control file knows, which
+    /// may lag behind the replay.
+    pub timeline: Timeline,
+    /// From the control file.
+    pub system_identifier: u64,
+    /// Primary: end of what was handed to the kernel.
+    pub write_lsn: Option<Lsn>,
+    /// Primary: end of what is on disk.
+    pub flush_lsn: Option<Lsn>,
+    /// Primary: end of what was inserted.
+    pub insert_lsn: Option<Lsn>,
+    /// Standby: end of what was replayed.
+    pub replay_lsn: Option<Lsn>,
+    /// Standby: end of what was received and flushed since its start; none before the first stream.
+    pub receive_lsn: Option<Lsn>,
+    /// Standby: whether somebody paused the replay.
+    pub replay_paused: bool,
+    /// Standby: when the last transaction replayed was committed, by the primary's clock.
+    pub last_replayed: Option<WallTime>,
+    /// Standby: who receives WAL.
+    pub wal_receiver: Option<WalReceiver>,
+    /// Who streams from here.
+    pub replication: Vec<Replication>,
+    /// Replication slots.
+    pub slots: Vec<Slot>,
+    /// When the postmaster started, by the local clock.
+    pub started: WallTime,
+    /// Settings that take effect at the next start only.
+    pub pending_restart: Vec<String>,
+}
+
+/// The walreceiver's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WalReceiver {
+    /// Its process id.
+    pub pid: i32,
+    /// `streaming`, `waiting`, `starting`, ...
+    pub status: String,
+    /// Host that it receives from.
+    pub host: Option<String>,
+    /// Port there.
+    pub port: Option<i32>,
+    /// Timeline that it receives.
+    pub timeline: Timeline,
+    /// End of what it flushed.
+    pub flushed: Option<Lsn>,
+    /// End of the upstream's WAL as last heard.
+    pub latest_end: Option<Lsn>,
+    /// Slot that it uses.
+    pub slot: Option<String>,
+}
+
+/// One that streams from here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replication {
+    /// Process id of the walsender.
+    pub pid: i32,
+    /// Role that it runs as.
+    pub user: String,
+    /// What it calls itself.
+    pub application_name: String,
+    /// Its address; none over a socket.
+    pub client_addr: Option<String>,
+    /// `streaming`, `catchup`, `backup`, ...
+    pub state: String,
+    /// End of what was sent.
+    pub sent: Option<Lsn>,
+    /// End of what it flushed.
+    pub flush: Option<Lsn>,
+    /// End of what it replayed.
+    pub replay: Option<Lsn>,
+    /// `async`, `sync`, `quorum`, `potential`.
+    pub sync_state: String,
+}
+
+/// A replication slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// Its name.
+    pub name: String,
+    /// Whether it is physical.
+    pub physical: bool,
+    /// Whether somebody uses it now.
+    pub active: bool,
+    /// WAL from here on is kept for it.
+    pub restart: Option<Lsn>,
+    /// `reserved`, `extended`, `unreserved`, `lost`; none if it reserves nothing.
+    pub wal_status: Option<String>,
+}
+
+const SERVER: &str = "SELECT r, (SELECT system_identifier FROM pg_control_system())::text,
+  CASE WHEN r THEN NULL ELSE pg_current_wal_lsn()::text END,
+  CASE WHEN r THEN NULL ELSE pg_current_wal_flush_lsn()::text END,
+  CASE WHEN r THEN NULL ELSE pg_current_wal_insert_lsn()::text END,
+  pg_last_wal_replay_lsn()::text, pg_last_wal_receive_lsn()::text,
+  CASE WHEN r THEN pg_is_wal_replay_paused() ELSE false END,
+  CASE WHEN r THEN (SELECT to_hex(greatest(c.timeline_id, m.min_recovery_end_timeline))
+                    FROM pg_control_checkpoint() c, pg_control_recovery() m)
+       ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
+  (extract(epoch FROM pg_postmaster_start_time()) * 1000)::int8,
+  (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000)::int8,
+  ARRAY(SELECT name FROM pg_settings WHERE pending_restart ORDER BY name)
+FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) AS role";
+
+const RECEIVER: &str = "SELECT pid, status, sender_host, sender_port,
+  coalesce(received_tli, receive_start_tli, 0), flushed_lsn::text, latest_end_lsn::text, slot_name
+FROM pg_stat_wal_receiver WHERE pid IS NOT NULL";
+
+const SENDERS: &str = "SELECT pid, coalesce(usename::text, ''), coalesce(application_name, ''),
+  host(client_addr), coalesce(state, ''), sent_lsn::text, flush_lsn::text, replay_lsn::text,
+  coalesce(sync_state, '') FROM pg_stat_replication ORDER BY pid";
+
+const SLOTS: &str = "SELECT slot_name::text, slot_type = 'physical', active, restart_lsn::text,
+  wal_status FROM pg_replication_slots WHERE NOT temporary ORDER BY slot_name";
+
+pub(super) async fn probe(session: &Session) -> Result<Probe, SessionError> {
+    let server = session.query(SERVER, &[]).await?;
+    let row = server.first().ok_or_else(|| answer("the probe", "no row"))?;
+    let mut probe = server_row(row)?;
+    let receiver = session.query(RECEIVER, &[]).await?;
+    probe.wal_receiver = receiver.first().map(receiver_row).transpose()?;
+    let senders = session.query(SENDERS, &[]).await?;
+    probe.replication = senders.iter().map(sender_row).collect::<Result<_, _>>()?;
+    let slots = session.query(SLOTS, &[]).await?;
+    probe.slots = slots.iter().map(slot_row).collect::<Result<_, _>>()?;
+    Ok(probe)
+}
+
+fn answer(what: &'static str, detail: impl Into<String>) -> SessionError {
+    SessionError::Answer { what, detail: detail.into() }
+}
+
+fn lsn(row: &Row, column: usize) -> Result<Option<Lsn>, SessionError> {
+    let text: Option<&str> = get(row, column, "an LSN")?;
+    text.map(|t| t.parse().map_err(|_| answer("an LSN", t))).transpose()
+}
+
+fn wall(millis: i64) -> WallTime {
+    WallTime(u64::try_from(millis).unwrap_or(0))
+}
+
+fn timeline(number: i32) -> Timeline {
+    Timeline(number.cast_unsigned())
+}
+
+fn server_row(row: &Row) -> Result<Probe, SessionError> {
+    let id: &str = get(row, 1, "the system identifier")?;
+    // Shown as a signed number although it is none.
+    let id = id.parse::<i64>().map(i64::cast_unsigned).or_else(|_| id.parse::<u64>());
+    let hex: &str = get(row, 8, "the timeline")?;
+    let timeline = u32::from_str_radix(hex, 16).map_err(|_| answer("the timeline", hex))?;
+    Ok(Probe {
+        in_recovery: get(row, 0, "the probe")?,
+        timeline: Timeline(timeline),
+        system_identifier: id.map_err(|e| answer("the system identifier", e.to_string()))?,
+        write_lsn: lsn(row, 2)?,
+        flush_lsn: lsn(row, 3)?,
+        insert_lsn: lsn(row, 4)?,
+        replay_lsn: lsn(row, 5)?,
+        receive_lsn: lsn(row, 6)?,
+        replay_paused: get(row, 7, "the probe")?,
+        started: wall(get(row, 9, "the start time")?),
+        last_replayed: get::<Option<i64>>(row, 10, "the replay time")?.map(wall),
+        pending_restart: get(row, 11, "the pending settings")?,
+        ..Probe::default()
+    })
+}
+
+fn receiver_row(row: &Row) -> Result<WalReceiver, SessionError> {
+    const WHAT: &str = "pg_stat_wal_receiver";
+    Ok(WalReceiver {
+        pid: get(row, 0, WHAT)?,
+        status: get(row, 1, WHAT)?,
+        host: get(row, 2, WHAT)?,
+        port: get(row, 3, WHAT)?,
+        timeline: timeline(get(row, 4, WHAT)?),
+        flushed: lsn(row, 5)?,
+        latest_end: lsn(row, 6)?,
+        slot: get(row, 7, WHAT)?,
+    })
+}
+
+fn sender_row(row: &Row) -> Result<Replication, SessionError> {
+    const WHAT: &str = "pg_stat_replication";
+    Ok(Replication {
+        pid: get(row, 0, WHAT)?,
+        user: get(row, 1, WHAT)?,
+        application_name: get(row, 2, WHAT)?,
+        client_addr: get(row, 3, WHAT)?,
+        state: get(row, 4, WHAT)?,
+        sent: lsn(row, 5)?,
+        flush: lsn(row, 6)?,
+        replay: lsn(row, 7)?,
+        sync_state: get(row, 8, WHAT)?,
+    })
+}
+
+fn slot_row(row: &Row) -> Result<Slot, SessionError> {
+    const WHAT: &str = "pg_replication_slots";
+    Ok(Slot {
+        name: get(row, 0, WHAT)?,
+        physical: get(row, 1, WHAT)?,
+        active: get(row, 2, WHAT)?,
+        restart: lsn(row, 3)?,
+        wal_status: get(row, 4, WHAT)?,
+    })
+}

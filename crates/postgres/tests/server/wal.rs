@@ -1,0 +1,128 @@
+//! The end of WAL on disk, compared with what pg_waldump finds.
+
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use howdah_core::{HistoryEntry, Lsn, Timeline};
+use howdah_postgres::control::ControlData;
+use howdah_postgres::history;
+use howdah_postgres::initdb::{InitdbOptions, initdb};
+use howdah_postgres::settings::Dynamic;
+use howdah_postgres::walscan::{DiskEnd, WalScan};
+use nix::sys::signal::Signal;
+
+use crate::support::{Room, Server};
+
+/// Start of the last record that pg_waldump finds, and where it says the valid WAL ends.
+fn waldump(server: &Server, wal: &Path, from: Lsn, timeline: Timeline) -> (Lsn, Option<Lsn>) {
+    let output = Command::new(server.install.bin_dir.join("pg_waldump"))
+        .arg("-p")
+        .arg(wal)
+        .args(["-s", &from.to_string(), "-t", &timeline.to_string()])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lsn = |line: &str, mark: &str| -> Option<Lsn> {
+        let word = line.split_once(mark)?.1.split([',', ':', ' ']).next()?;
+        word.parse().ok()
+    };
+    let last = text.lines().rev().find_map(|line| lsn(line, "lsn: "));
+    let end = errors.lines().find_map(|line| lsn(line, "invalid record length at "));
+    (last.unwrap_or_else(|| panic!("pg_waldump finds nothing: {errors}")), end)
+}
+
+fn scan(
+    control: &ControlData,
+    wal: &Path,
+    history: &[HistoryEntry],
+    timeline: Timeline,
+) -> DiskEnd {
+    let mut scan = WalScan::of(Path::new("/"), control, history, timeline);
+    scan.wal_dir = wal.to_owned();
+    scan.disk_end(control.scan_start()).unwrap()
+}
+
+/// Cuts, zeroes and flips in copies of the last segments; both must end at the same record.
+fn damage(server: &Server, room: &Room, control: &ControlData, whole: &DiskEnd) {
+    let wal = server.data().join("pg_wal");
+    let size = control.wal_segment_size;
+    let first = control.checkpoint.0;
+    let length = whole.position.lsn.0 - first;
+    let mut compared = 0;
+    for step in 1..8_u64 {
+        let at = first + 200 + (length - 200) * step / 8;
+        for kind in ["flip", "zero", "cut"] {
+            let copy = room.join(&format!("wal-{step}-{kind}"));
+            std::fs::create_dir(&copy).unwrap();
+            for number in first / size..=whole.position.lsn.0 / size {
+                let name = format!("{:08X}{:08X}{number:08X}", control.timeline.0, 0);
+                std::fs::copy(wal.join(&name), copy.join(&name)).unwrap();
+            }
+            let name = format!("{:08X}{:08X}{:08X}", control.timeline.0, 0, at / size);
+            let file = std::fs::OpenOptions::new().read(true).write(true).open(copy.join(name));
+            let (file, offset) = (file.unwrap(), at % size);
+            match kind {
+                "flip" => {
+                    let mut byte = [0];
+                    file.read_exact_at(&mut byte, offset).unwrap();
+                    file.write_all_at(&[byte[0] ^ 0x55], offset).unwrap();
+                }
+                "zero" => file.write_all_at(&vec![0; (size - offset) as usize], offset).unwrap(),
+                _ => file.set_len(offset - offset % 8192).unwrap(),
+            }
+            let ours = scan(control, &copy, &[], control.timeline);
+            let (last, _) = waldump(server, &copy, control.checkpoint, control.timeline);
+            assert_eq!(ours.last_record, last, "{kind} at {}: {ours:?}", Lsn(at));
+            assert!(ours.position.lsn.0 <= at + 7, "{kind} at {}: {ours:?}", Lsn(at));
+            assert!(ours.position.lsn > last, "{ours:?}");
+            std::fs::remove_dir_all(&copy).unwrap();
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disk_end_agrees_with_pg_waldump() {
+    let room = Room::new("wal");
+    let mut server = Server::new(&room, "main", 24_510);
+    let options = InitdbOptions { extra: vec!["wal-segsize=1".into()], ..Default::default() };
+    initdb(&server.install, server.data(), &options, "postgres").await.unwrap();
+    server.start(&Dynamic::isolated()).await;
+    server.promote().await;
+    let session = server.session().await;
+    let rows =
+        "INSERT INTO public.t SELECT g, repeat('x', g % 900) FROM generate_series(1, 8000) g";
+    session.execute("CREATE TABLE public.t (i int, t text)").await.unwrap();
+    session.checkpoint(crate::support::DEADLINE).await.unwrap();
+    session.execute(rows).await.unwrap();
+    session.query("SELECT pg_switch_wal()", &[]).await.unwrap();
+    session.execute(rows).await.unwrap();
+    let flushed = server.probe().await.flush_lsn.unwrap();
+    server.stop(Signal::SIGQUIT);
+
+    let control = ControlData::read(&server.install, server.data()).await.unwrap();
+    let timeline = Timeline(2);
+    let history = history::read_history(server.data(), timeline).unwrap();
+    let wal = server.data().join("pg_wal");
+    let ours = scan(&control, &wal, &history, timeline);
+    let (last, end) = waldump(&server, &wal, control.checkpoint, timeline);
+    assert_eq!((ours.last_record, ours.position.timeline), (last, timeline));
+    let end = end.expect("pg_waldump says where it stopped");
+    // It names the place past a page header, we the place before it.
+    let header = end.0.checked_sub(ours.position.lsn.0);
+    assert!(header.is_some_and(|h| [0, 24, 40].contains(&h)), "{ours:?}, pg_waldump {end}");
+    assert!(ours.position.lsn >= flushed && ours.segments_read > 3, "{ours:?} {flushed}");
+    damage(&server, &room, &control, &ours);
+
+    // A standby that replays this WAL ends where the scan does.
+    server.start(&Dynamic::isolated()).await;
+    crate::support::until("everything is replayed", async || {
+        let replayed = server.probe().await.replay_lsn?;
+        assert!(replayed <= end, "replayed past the disk end: {replayed}");
+        (replayed >= ours.position.lsn).then_some(())
+    })
+    .await;
+}

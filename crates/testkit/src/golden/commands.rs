@@ -1,0 +1,422 @@
+//! The script's commands that go into the log, and those that set what a member sees.
+
+use std::error::Error;
+use std::time::Duration;
+
+use howdah_core::record::{Ballot, Member};
+use howdah_core::view::{
+    ClusterData, DataView, Failure, Job, LeaseView, PgView, RunningPg, Stopping,
+};
+use howdah_core::{
+    ClusterId, Command, DataId, Epoch, HistoryEntry, Incarnation, Lsn, MemberName, NodeId, Nonce,
+    OpenReason, Position, Profile, Settings, Timings, WallTime,
+};
+
+use super::parse::{Args, position};
+use super::world::{MemberWorld, World};
+
+type Output = Result<String, Box<dyn Error>>;
+const SYSTEM: u64 = 7_512_000_001;
+
+impl World {
+    pub(super) fn apply(&mut self, name: &str, args: &mut Args<'_>) -> Output {
+        let command = match name {
+            "found" => return self.found(args),
+            "tag" => return self.tag(args),
+            "bootstrap" => return self.bootstrap(args),
+            "vote" => return self.vote(args),
+            "member" => return self.join(args),
+            "renew" | "record" => {
+                let epoch = args.epoch("epoch")?.unwrap_or(self.state.epoch());
+                let renews = name == "renew";
+                return if renews { self.renew(epoch, args) } else { self.record(epoch, args) };
+            }
+            "grant-bootstrap" => {
+                let member = args.member()?;
+                let incarnation = self.incarnation(&member)?;
+                let attempt = args.number("attempt")?.unwrap_or(1);
+                Command::GrantBootstrap { attempt, member, incarnation, at: WallTime(0) }
+            }
+            "finish-bootstrap" => self.finish(args)?,
+            "retire" => Command::RetireNode { node_id: NodeId(args.number("node")?.unwrap_or(1)) },
+            other => self.of_lease(other, args)?,
+        };
+        self.commit(command)
+    }
+
+    fn of_lease(&self, name: &str, args: &mut Args<'_>) -> Result<Command, Box<dyn Error>> {
+        let at = WallTime(0);
+        let epoch = args.epoch("epoch")?.unwrap_or(self.state.epoch());
+        let renewals = match args.number("renewals")? {
+            Some(renewals) => renewals,
+            None => self.state.leader.as_ref().map_or(0, |record| record.renewals),
+        };
+        let why = || "the script says so".to_owned();
+        Ok(match name {
+            "release" => Command::Release {
+                epoch,
+                renewals,
+                holder: args.member()?,
+                wal_lsn: args.lsn("lsn")?,
+                reason: why(),
+                at,
+            },
+            "open" => Command::OpenElection {
+                observed_epoch: epoch,
+                observed_renewals: renewals,
+                reason: OpenReason::LeaseRanOut,
+                by: args.member()?,
+                at,
+            },
+            "close" => {
+                let next = self.state.epoch().next();
+                let epoch = args.epoch("of")?.unwrap_or(next);
+                Command::CloseElection { epoch, waited_ms: 40, not_heard: Vec::new(), at }
+            }
+            "failover" => Command::Failover {
+                epoch,
+                candidate: args.word().map(MemberName::from),
+                allow_data_loss: args.text("loss").is_some(),
+                at,
+            },
+            "switchover" => {
+                Command::RequestSwitchover { epoch, from: args.member()?, to: args.member()?, at }
+            }
+            "cancel" => Command::CancelSwitchover { epoch, reason: why(), at },
+            "transfer" => {
+                let (from, to) = (args.member()?, args.member()?);
+                let shutdown_lsn = args.lsn("stopped")?.ok_or("stopped=LSN is missing")?;
+                let (ballot, incarnation) = (self.ballot(&to, args)?, self.incarnation(&from)?);
+                Command::TransferLease {
+                    from,
+                    incarnation,
+                    epoch,
+                    renewals,
+                    to,
+                    shutdown_lsn,
+                    ballot,
+                    at,
+                }
+            }
+            "take-back" => {
+                let by = args.member()?;
+                Command::TakeBack { epoch, incarnation: self.incarnation(&by)?, by, at }
+            }
+            other => return Err(format!("no command `{other}`").into()),
+        })
+    }
+
+    /// `member n4 node=7`: announces itself, or comes back as another Raft node.
+    fn join(&mut self, args: &mut Args<'_>) -> Output {
+        let name = args.member()?;
+        let node_id = NodeId(args.number("node")?.ok_or("node=N is missing")?);
+        let feature_level = args.number("level")?.unwrap_or_default();
+        let member = Member { node_id, feature_level, ..Member::default() };
+        self.members.entry(name.clone()).or_default();
+        self.commit(Command::UpsertMember { name, member, at: WallTime(0) })
+    }
+
+    /// `found n1 n2 n3 [ttl=5000]`: a group with these members, all with empty data directories.
+    fn found(&mut self, args: &mut Args<'_>) -> Output {
+        let mut settings = Settings::default();
+        if let Some(ttl) = args.number("ttl")? {
+            settings.ttl_ms = ttl;
+        }
+        let expected = args.number("expected")?;
+        let (cluster_id, scope) = (ClusterId(1), "demo".to_owned());
+        self.commit(Command::FoundGroup { cluster_id, scope, settings })?;
+        let mut names = Vec::new();
+        while let Some(name) = args.word() {
+            names.push(MemberName::from(name));
+        }
+        for (index, name) in names.iter().enumerate() {
+            let number = index as u64 + 1;
+            let mut world = MemberWorld::default();
+            world.node.incarnation = Incarnation(number * 100);
+            world.node.members_expected = expected.unwrap_or(names.len());
+            world.node.raft_quorum = true;
+            world.local.data = DataView::Empty;
+            world.local.pg = PgView::Stopped;
+            world.local.data_id = DataId(number);
+            self.members.insert(name.clone(), world);
+            let member = Member { node_id: NodeId(number), ..Member::default() };
+            self.commit(Command::UpsertMember { name: name.clone(), member, at: WallTime(0) })?;
+        }
+        Ok(String::new())
+    }
+
+    fn tag(&mut self, args: &mut Args<'_>) -> Output {
+        let name = args.member()?;
+        let known = self.state.members.get(&name).ok_or("no such member")?;
+        let mut member = known.clone();
+        if let Some(priority) = args.number("priority")? {
+            member.tags.failover_priority = priority;
+        }
+        member.tags.nofailover = args.word() == Some("nofailover");
+        self.commit(Command::UpsertMember { name, member, at: WallTime(0) })
+    }
+
+    fn finish(&mut self, args: &mut Args<'_>) -> Result<Command, Box<dyn Error>> {
+        let member = args.member()?;
+        Ok(Command::FinishBootstrap {
+            attempt: args.number("attempt")?.unwrap_or(1),
+            incarnation: self.incarnation(&member)?,
+            member,
+            system_identifier: SYSTEM,
+            position: args.position("at")?.unwrap_or(position("1@0/3000000")?),
+            history: fork(args)?,
+            at: WallTime(0),
+        })
+    }
+
+    /// `bootstrap n1`: all of it, until n1 serves and the others stream.
+    fn bootstrap(&mut self, args: &mut Args<'_>) -> Output {
+        let member = args.member()?;
+        let incarnation = self.incarnation(&member)?;
+        let at = WallTime(0);
+        self.commit(Command::GrantBootstrap {
+            attempt: 1,
+            member: member.clone(),
+            incarnation,
+            at,
+        })?;
+        let end = position("1@0/3000000")?;
+        let command = Command::FinishBootstrap {
+            attempt: 1,
+            member: member.clone(),
+            incarnation,
+            system_identifier: SYSTEM,
+            position: end,
+            history: Vec::new(),
+            at,
+        };
+        self.commit(command)?;
+        for (name, world) in &mut self.members {
+            let leads = *name == member;
+            world.local.promise = Epoch(1);
+            world.local.data = DataView::Cluster(data_at(end));
+            world.local.primary_prepared = leads;
+            world.local.checkpointed = leads;
+            world.local.pg = PgView::Running(RunningPg {
+                in_recovery: !leads,
+                following: (!leads).then(|| (member.clone(), Epoch(1))),
+                has_upstream: !leads,
+                streaming: !leads,
+                timeline: end.timeline,
+                received: end.lsn,
+                replayed: end.lsn,
+                open: true,
+                authority: leads.then_some(Epoch(1)),
+            });
+        }
+        self.renewed(&member, Epoch(1), end.lsn)
+    }
+
+    fn renew(&mut self, epoch: Epoch, args: &mut Args<'_>) -> Output {
+        let name = args.member()?;
+        let lsn = args.lsn("lsn")?.unwrap_or_default();
+        self.renewed(&name, epoch, lsn)
+    }
+
+    fn renewed(&mut self, name: &MemberName, epoch: Epoch, wal_lsn: Lsn) -> Output {
+        let incarnation = self.incarnation(name)?;
+        let ttl_ms = self.state.settings.ttl_ms;
+        let nonce = Nonce(self.index);
+        let output = self.commit(Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn })?;
+        if output.is_empty() {
+            let timings = Timings::for_profile(Profile::Default, Duration::from_secs(5))?;
+            let now = self.now;
+            let lease = &mut self.member(name)?.lease;
+            lease.deadline = Some(now + timings.holder);
+            lease.armed = Some(epoch);
+            lease.own_renewal = true;
+            lease.renewal_sent = Some(now);
+        }
+        Ok(output)
+    }
+
+    fn ballot(&self, name: &MemberName, args: &mut Args<'_>) -> Result<Ballot, Box<dyn Error>> {
+        let tags = self.state.members.get(name).map(|member| member.tags.clone());
+        let priority = tags.unwrap_or_default().failover_priority;
+        let position = args.position("at")?.unwrap_or(position("1@0/3000000")?);
+        Ok(Ballot {
+            incarnation: self.incarnation(name)?,
+            data_id: self.members.get(name).map(|world| world.local.data_id).unwrap_or_default(),
+            position,
+            history: fork(args)?,
+            barred: args.text("barred").map(str::to_owned),
+            bar_only: args.text("bar").is_some(),
+            priority,
+        })
+    }
+
+    /// `vote n2 at=1@0/3000000 [fork=1@0/2000000] [barred=WHY] [bar=only]`
+    fn vote(&mut self, args: &mut Args<'_>) -> Output {
+        let member = args.member()?;
+        let ballot = self.ballot(&member, args)?;
+        let epoch = args.epoch("of")?.unwrap_or(self.state.epoch().next());
+        self.commit(Command::CastBallot { epoch, member, ballot, at: WallTime(0) })
+    }
+
+    fn record(&mut self, epoch: Epoch, args: &mut Args<'_>) -> Output {
+        let name = args.member()?;
+        let incarnation = self.incarnation(&name)?;
+        let end = args.position("timeline")?.ok_or("timeline=T@LSN is missing")?;
+        let history = fork(args)?;
+        let timeline = end.timeline;
+        let at = WallTime(0);
+        self.commit(Command::RecordTimeline { epoch, incarnation, timeline, history, at })
+    }
+
+    /// `local n2 [standby|primary|stopped|starting|hung|unknown] [key=value ...]`
+    pub(super) fn local(&mut self, args: &mut Args<'_>) -> Output {
+        let name = args.member()?;
+        let (now, system) = (self.now, args.number("system")?.unwrap_or(SYSTEM));
+        let world = self.member(&name)?;
+        let mut pg = RunningPg { open: true, has_upstream: true, ..RunningPg::default() };
+        let mut running = false;
+        while let Some(word) = args.word() {
+            match word {
+                "standby" => (running, pg.in_recovery) = (true, true),
+                "primary" => (running, pg.has_upstream) = (true, false),
+                "stopped" => world.local.pg = PgView::Stopped,
+                "starting" => world.local.pg = PgView::Starting,
+                "hung" => world.local.pg = PgView::Hung,
+                "unknown" => world.local.pg = PgView::Unknown,
+                "streaming" => pg.streaming = true,
+                "isolated" => (pg.has_upstream, pg.open) = (false, false),
+                "barred" => pg.open = false,
+                "reinit" => world.local.reinit = true,
+                "unprepared" => world.local.primary_prepared = false,
+                "unchecked" => world.local.checkpointed = false,
+                "prepared" => {
+                    (world.local.primary_prepared, world.local.checkpointed) = (true, true)
+                }
+                "unanswered" => {
+                    (world.lease.renewal_sent, world.lease.renewing) = (Some(now), false);
+                }
+                "renewing" => world.lease.renewing = true,
+                "restarted" => {
+                    world.lease = LeaseView { record_seen: now, ..LeaseView::default() };
+                    world.node.started = now;
+                    world.local.promise_proven = None;
+                }
+                "well" => world.local.failed = None,
+                other => return Err(format!("no state `{other}`").into()),
+            }
+        }
+        if let Some(life) = args.number("life")? {
+            world.node.incarnation = Incarnation(life);
+            world.lease.own_renewal = false;
+            world.lease.deadline = None;
+            world.lease.armed = None;
+            world.lease.record_seen = now;
+            world.node.started = now;
+        }
+        fill(world, args, now, system)?;
+        if running {
+            if let Some(text) = args.text("following") {
+                let (leader, epoch) = text.split_once('/').ok_or("following=MEMBER/EPOCH")?;
+                pg.following = Some((leader.into(), Epoch(epoch.parse()?)));
+            }
+            pg.authority = args.epoch("authority")?;
+            if let DataView::Cluster(ClusterData { disk_end: Some(end), .. }) = &world.local.data {
+                (pg.timeline, pg.received, pg.replayed) = (end.timeline, end.lsn, end.lsn);
+            }
+            world.local.pg = PgView::Running(pg);
+        }
+        world.local.pg_since = now;
+        Ok(String::new())
+    }
+}
+
+fn fill(
+    world: &mut MemberWorld,
+    args: &mut Args<'_>,
+    now: howdah_core::BootInstant,
+    system: u64,
+) -> Result<(), Box<dyn Error>> {
+    if let Some(promise) = args.epoch("promise")? {
+        world.local.promise = promise;
+        world.local.promise_proven = Some(promise);
+    }
+    if let Some(end) = args.position("at")? {
+        let data = ClusterData { history: fork(args)?, ..data_at(end) };
+        world.local.data = DataView::Cluster(ClusterData { system_identifier: system, ..data });
+    }
+    match args.text("data") {
+        Some("empty") => world.local.data = DataView::Empty,
+        Some("half") => world.local.data = DataView::HalfDone,
+        Some("unknown") => world.local.data = DataView::Unknown,
+        Some("no-hints") => {
+            if let DataView::Cluster(data) = &mut world.local.data {
+                data.can_rewind = false;
+            }
+        }
+        Some("unreadable") => {
+            if let DataView::Cluster(data) = &mut world.local.data {
+                data.disk_end = None;
+            }
+        }
+        Some(other) => world.local.data = DataView::Unusable(other.to_owned()),
+        None => {}
+    }
+    world.local.job = args.text("job").map(job).transpose()?;
+    if let Some(text) = args.text("failed") {
+        let (name, count) = text.split_once('/').unwrap_or((text, "1"));
+        let why = "the script says so".to_owned();
+        world.local.failed = Some(Failure { job: job(name)?, at: now, count: count.parse()?, why });
+    }
+    match args.text("stopping") {
+        Some("orderly") => world.node.stopping = Stopping::Orderly,
+        Some("fast") => world.node.stopping = Stopping::Fast,
+        Some(other) => return Err(format!("stopping={other}?").into()),
+        None => {}
+    }
+    if world.node.stopping != Stopping::No && world.node.stopping_since.0 == 0 {
+        world.node.stopping_since = now;
+    }
+    if let Some(epoch) = args.epoch("fell")? {
+        world.local.bar_only = Some(epoch);
+    }
+    Ok(())
+}
+
+fn job(name: &str) -> Result<Job, String> {
+    Ok(match name {
+        "start" => Job::Start,
+        "in-place" => Job::StartInPlace,
+        "initdb" => Job::Initdb,
+        "promise" => Job::Promise,
+        "promote" => Job::Promote,
+        "follow" => Job::Follow,
+        "rewind" => Job::Rewind,
+        "clone" => Job::Clone,
+        "doors" => Job::Doors,
+        "prepare" => Job::Prepare,
+        "hand-over" => Job::HandOver,
+        other => return Err(format!("no job `{other}`")),
+    })
+}
+
+fn data_at(end: Position) -> ClusterData {
+    ClusterData {
+        system_identifier: SYSTEM,
+        disk_end: Some(end),
+        history: Vec::new(),
+        clean: true,
+        can_rewind: true,
+        shutdown_end: None,
+    }
+}
+
+/// `fork=1@0/2000000`, repeatable by `fork2=`: the data's own history.
+fn fork(args: &mut Args<'_>) -> Result<Vec<HistoryEntry>, Box<dyn Error>> {
+    let mut history = Vec::new();
+    for key in ["fork", "fork2", "fork3"] {
+        if let Some(end) = args.position(key)? {
+            history.push(HistoryEntry { timeline: end.timeline, end: end.lsn });
+        }
+    }
+    Ok(history)
+}

@@ -1,0 +1,542 @@
+//! The executor of the simulation: takes in the log, decides, and lets actions take effect.
+
+use std::time::Duration;
+
+use howdah_core::view::{Failure, Job, View};
+use howdah_core::{
+    Action, Ballot, Command, DataId, Epoch, HistoryEntry, LeaseState, Lsn, MemberName, Nonce,
+    Position, Reason, Timeline, WallTime, decide,
+};
+
+use super::member::{Agent, Running, Server};
+use super::{Flight, STEP, Sim};
+
+const SYSTEM: u64 = 7_512_000_001;
+
+/// A job's name in the report.
+fn short(job: Job) -> &'static str {
+    match job {
+        Job::Start => "start",
+        Job::StartInPlace => "start in place",
+        Job::Promote => "promote",
+        Job::Follow => "follow",
+        Job::Rewind => "rewind",
+        Job::Clone => "clone",
+        Job::HandOver => "hand over",
+        Job::Kill => "kill",
+        Job::Stop => "stop",
+        Job::Initdb => "initdb",
+        Job::Promise => "promise",
+        Job::Doors => "doors",
+        Job::Prepare => "prepare",
+    }
+}
+
+/// No authority any more.
+pub(super) fn lose(agent: &mut Agent) {
+    (agent.lease.deadline, agent.lease.armed, agent.lease.own_renewal) = (None, None, false);
+    agent.lease.renewal_sent = None;
+    agent.sent.clear();
+}
+
+impl Sim {
+    /// Applies what was committed, and moves the lease's clock.
+    pub(super) fn take_in(&mut self, name: &MemberName) {
+        let (now, limit) = (self.now, self.timings.holder);
+        let late = self.stormy && self.dice.once_in(3);
+        let Some(member) = self.members.get_mut(name) else { return };
+        let connected = member.connected(now) && !late;
+        let Some(agent) = &mut member.agent else { return };
+        while connected && member.applied < self.log.len() {
+            let command = self.log[member.applied].clone();
+            member.applied += 1;
+            member.state.apply(member.applied as u64, command);
+        }
+        let state = &member.state;
+        let record = state.leader.as_ref();
+        let key = format!(
+            "{} {} {:?} {:?}",
+            state.epoch(),
+            record.map_or(0, |record| record.renewals),
+            record.map(|record| record.state),
+            state.election.as_ref().map(|open| open.epoch)
+        );
+        if key == agent.key {
+            return;
+        }
+        if state.election.is_some() && !agent.key.contains("Some(Epoch") {
+            agent.lease.election_seen = now;
+        }
+        agent.key = key;
+        agent.lease.record_seen = now;
+        let own = record.filter(|record| {
+            record.state == LeaseState::Held
+                && record.holder == *name
+                && record.incarnation == member.guard.incarnation
+        });
+        let Some(record) = own else {
+            lose(agent);
+            if member.server.as_ref().is_none_or(|server| server.in_recovery) {
+                member.guard.armed = None;
+            }
+            return;
+        };
+        if agent.lease.armed.is_some_and(|epoch| epoch != record.epoch) {
+            lose(agent);
+        }
+        let Some(sent) = agent.sent.get(&record.nonce).copied() else { return };
+        let deadline = sent + limit;
+        if deadline <= now {
+            return;
+        }
+        member.guard.armed = Some((record.epoch, deadline));
+        (agent.lease.armed, agent.lease.deadline) = (Some(record.epoch), Some(deadline));
+        if sent >= agent.void_before {
+            agent.lease.own_renewal = true;
+        }
+    }
+
+    /// What this member decides is begun.
+    pub(super) fn act(&mut self, name: &MemberName) {
+        let (now, quorum) = (self.now, self.quorum(name));
+        let expected = self.members.len();
+        let member = &self.members[name];
+        let Some(agent) = &member.agent else { return };
+        let mut lease = agent.lease.clone();
+        lease.renewing = agent.under_way.contains_key("renew") || agent.withheld;
+        let heard = agent.heard.iter().map(|(peer, (at, said))| {
+            let mut said = said.clone();
+            said.age = now.since(*at);
+            (peer.clone(), said)
+        });
+        let decision = decide(&View {
+            state: &member.state,
+            me: name.clone(),
+            now,
+            timings: self.timings,
+            node: member.node(now, quorum, expected),
+            lease,
+            local: member.local(agent, now, &self.timings),
+            peers: heard.collect(),
+        });
+        let sentence = decision.reason.to_string();
+        if sentence != agent.last {
+            self.say(format!("{name}: {sentence}"));
+            if let Some(agent) = self.agent(name) {
+                agent.last = sentence;
+            }
+        }
+        for action in decision.actions {
+            self.begin(name, action, &decision.reason);
+        }
+    }
+
+    fn agent(&mut self, name: &MemberName) -> Option<&mut Agent> {
+        self.members.get_mut(name)?.agent.as_mut()
+    }
+
+    fn begin(&mut self, name: &MemberName, action: Action, reason: &Reason) {
+        match action {
+            Action::Renew { epoch } => self.renew(name, epoch),
+            Action::Propose(command) => self.put(name, *command, reason),
+            Action::Vote { epoch, barred, bar_only } => {
+                let mut ballot = self.ballot(name);
+                (ballot.barred, ballot.bar_only) = (barred, bar_only);
+                let member = name.clone();
+                let vote = Command::CastBallot { epoch, member, ballot, at: WallTime(0) };
+                self.once(name, "ballot", vote);
+            }
+            Action::RecordTimeline { epoch, timeline } => {
+                let member = &self.members[name];
+                let record = Command::RecordTimeline {
+                    epoch,
+                    incarnation: member.guard.incarnation,
+                    timeline,
+                    history: member.disk.history.clone(),
+                    at: WallTime(0),
+                };
+                self.once(name, "timeline", record);
+            }
+            Action::End => {
+                let back = self.now + Duration::from_millis(self.dice.between(100, 5000));
+                if let Some(member) = self.members.get_mut(name) {
+                    member.crash(back);
+                }
+            }
+            other => self.begin_job(name, other),
+        }
+    }
+
+    fn renew(&mut self, name: &MemberName, epoch: Epoch) {
+        let (now, nonce) = (self.now, Nonce(self.dice.next()));
+        let ttl_ms = self.state.settings.ttl_ms;
+        let member = &self.members[name];
+        let written = if member.is_primary() { member.disk.end.lsn } else { Lsn(0) };
+        let incarnation = member.guard.incarnation;
+        if let Some(agent) = self.agent(name) {
+            agent.sent.insert(nonce, now);
+            agent.lease.renewal_sent = Some(now);
+        }
+        let command = Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn: written };
+        self.once(name, "renew", command);
+    }
+
+    fn put(&mut self, name: &MemberName, command: Command, reason: &Reason) {
+        let now = self.now;
+        let kind = match &command {
+            Command::Release { .. } => "release",
+            Command::TakeBack { .. } => "take-back",
+            Command::OpenElection { .. } => "open",
+            Command::CloseElection { .. } => "close",
+            _ => "other",
+        };
+        let release = match &command {
+            Command::Release { epoch, .. } => Some(*epoch),
+            _ => None,
+        };
+        let Some(agent) = self.agent(name) else { return };
+        if agent.under_way.contains_key(kind) {
+            return;
+        }
+        if kind == "release" || kind == "take-back" {
+            (agent.void_before, agent.lease.own_renewal, agent.withheld) = (now, false, true);
+        }
+        if let (Some(epoch), Reason::GivesUp { .. }) = (release, reason) {
+            agent.bar_only = Some(epoch);
+        }
+        self.once(name, kind, command);
+    }
+
+    /// Proposes, unless one of the kind is under way.
+    fn once(&mut self, name: &MemberName, kind: &'static str, command: Command) {
+        let until = self.now + self.timings.renew_every;
+        let Some(agent) = self.agent(name) else { return };
+        if agent.under_way.contains_key(kind) {
+            return;
+        }
+        agent.under_way.insert(kind, until);
+        self.propose(name, kind, command);
+    }
+
+    pub(super) fn answer(&mut self, flight: &Flight, done: bool) {
+        let Some(agent) = self.agent(&flight.from) else { return };
+        agent.under_way.remove(flight.kind);
+        match flight.kind {
+            "release" | "take-back" => agent.withheld = false,
+            "transfer" => self.end_job(&flight.from, done),
+            _ => {}
+        }
+    }
+
+    fn ballot(&self, name: &MemberName) -> Ballot {
+        let member = &self.members[name];
+        Ballot {
+            incarnation: member.guard.incarnation,
+            data_id: member.disk.data_id,
+            position: member.disk.end,
+            history: member.disk.history.clone(),
+            priority: 1,
+            ..Ballot::default()
+        }
+    }
+
+    fn begin_job(&mut self, name: &MemberName, action: Action) {
+        let (job, least, most) = match &action {
+            Action::Kill => (Job::Kill, 1, 2),
+            Action::Stop => (Job::Stop, 1, 10),
+            Action::StartIsolated => (Job::Start, 4, 20),
+            Action::StartInPlace { .. } => (Job::StartInPlace, 4, 20),
+            Action::Initdb { .. } => (Job::Initdb, 10, 40),
+            Action::Promise { .. } => (Job::Promise, 1, 4),
+            Action::Promote { .. } => (Job::Promote, 1, 10),
+            Action::Follow { .. } => (Job::Follow, 1, 4),
+            Action::Rewind { .. } => (Job::Rewind, 10, 60),
+            Action::Clone { .. } => (Job::Clone, 20, 100),
+            Action::Open { .. } => (Job::Doors, 1, 2),
+            Action::PreparePrimary { .. } => (Job::Prepare, 1, 4),
+            _ => (Job::HandOver, 2, 20),
+        };
+        let steps = u32::try_from(self.dice.between(least, most)).unwrap_or(1);
+        let due = self.now + STEP * steps;
+        let data_id = DataId(self.dice.next());
+        let now = self.now;
+        let Some(member) = self.members.get_mut(name) else { return };
+        let Some(agent) = &mut member.agent else { return };
+        let busy = agent.job.as_ref().map(|running| running.job);
+        if busy.is_some() && (job != Job::Kill || busy == Some(Job::Kill)) {
+            return;
+        }
+        agent.job = Some(Running { action, job, due, waits: false });
+        if matches!(job, Job::Rewind | Job::Clone) {
+            // From here on the directory is neither the old one nor the new one.
+            (member.disk.half_done, member.disk.data_id) = (true, data_id);
+            if member.server.is_some() {
+                member.server_gone(now);
+            }
+        }
+    }
+
+    /// The job that is due takes effect, or fails.
+    pub(super) fn finish_job(&mut self, name: &MemberName) {
+        let now = self.now;
+        let Some(agent) = self.agent(name) else { return };
+        // Answers that did not come are not waited for.
+        agent.under_way.retain(|_, until| *until > now);
+        let waits = ["release", "take-back", "transfer"];
+        if !waits.iter().any(|kind| agent.under_way.contains_key(kind)) {
+            agent.withheld = false;
+        }
+        let Some(running) = agent.job.clone() else { return };
+        if running.waits {
+            if !agent.under_way.contains_key("transfer") {
+                self.end_job(name, false);
+            }
+            return;
+        }
+        if now < running.due {
+            return;
+        }
+        let unlucky = self.stormy && self.dice.once_in(10);
+        let ends = !matches!(running.job, Job::Kill | Job::Stop);
+        if unlucky && ends {
+            self.promotes_half(name, &running.action);
+            return self.end_job(name, false);
+        }
+        if running.job == Job::HandOver {
+            return self.hand_over(name, &running.action);
+        }
+        let done = self.effect(name, &running.action);
+        self.end_job(name, done);
+    }
+
+    /// A promotion that failed: PostgreSQL fell right after it, or it comes late.
+    fn promotes_half(&mut self, name: &MemberName, action: &Action) {
+        let Action::Promote { timeline, .. } = action else { return };
+        match self.dice.between(0, 2) {
+            0 => {
+                self.effect(name, action);
+                self.down(name);
+            }
+            1 => {
+                let late = self.now + STEP * u32::try_from(self.dice.between(1, 10)).unwrap_or(1);
+                if let Some(server) = self.members.get_mut(name).and_then(|m| m.server.as_mut()) {
+                    server.promotes_at = Some((late, *timeline));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Late promotions take effect.
+    pub(super) fn promote_late(&mut self) {
+        let now = self.now;
+        let due: Vec<(MemberName, Timeline)> = self
+            .members
+            .iter()
+            .filter_map(|(name, member)| {
+                let server = member.server.as_ref().filter(|server| server.in_recovery)?;
+                let (_, timeline) = server.promotes_at.filter(|(at, _)| *at <= now)?;
+                Some((name.clone(), timeline))
+            })
+            .collect();
+        for (name, timeline) in due {
+            self.say(format!("{name}: its promotion took effect late"));
+            // Nobody gave it an authority any more.
+            self.promote(&name, Epoch(0), timeline);
+        }
+    }
+
+    fn down(&mut self, name: &MemberName) {
+        let now = self.now;
+        if let Some(member) = self.members.get_mut(name) {
+            member.server_gone(now);
+        }
+    }
+
+    fn end_job(&mut self, name: &MemberName, done: bool) {
+        let now = self.now;
+        let Some(agent) = self.agent(name) else { return };
+        let Some(running) = agent.job.take() else { return };
+        let job = running.job;
+        if done {
+            *self.report.jobs.entry(short(job)).or_default() += 1;
+        }
+        let Some(agent) = self.agent(name) else { return };
+        let keeps = matches!(job, Job::Start | Job::Kill | Job::Stop | Job::Promise | Job::Follow);
+        if done && !keeps {
+            agent.failed = None;
+        }
+        if !done {
+            agent.withheld = false;
+            let last = agent.failed.as_ref().filter(|failed| failed.job == job);
+            let count = last.map_or(0, |failed| failed.count) + 1;
+            agent.failed = Some(Failure { job, at: now, count, why: "the dice say so".into() });
+            self.say(format!("{name}: {job} failed"));
+        }
+    }
+
+    /// Stops, lets the receiver catch up, and proposes the transfer.
+    fn hand_over(&mut self, name: &MemberName, action: &Action) {
+        let Action::HandOver { epoch, to } = action else { return };
+        let lucky = !self.stormy || !self.dice.once_in(4);
+        let end = self.members[name].disk.clone();
+        let follows = self.members[to].server.as_ref().is_some_and(|server| server.streaming);
+        if let Some(receiver) = self.members.get_mut(to)
+            && lucky
+            && follows
+            && receiver.connected(self.now)
+        {
+            (receiver.disk.end, receiver.disk.history) = (end.end, end.history);
+        }
+        self.down(name);
+        let reached = self.members[to].disk.end == end.end && self.members[to].server.is_some();
+        let state = &self.members[name].state;
+        let record = state.leader.clone().filter(|record| record.epoch == *epoch);
+        let Some(record) = record.filter(|_| reached) else { return self.end_job(name, false) };
+        let command = Command::TransferLease {
+            from: name.clone(),
+            incarnation: self.members[name].guard.incarnation,
+            epoch: *epoch,
+            renewals: record.renewals,
+            to: to.clone(),
+            shutdown_lsn: end.end.lsn,
+            ballot: self.ballot(to),
+            at: WallTime(0),
+        };
+        let now = self.now;
+        if let Some(agent) = self.agent(name) {
+            (agent.void_before, agent.lease.own_renewal, agent.withheld) = (now, false, true);
+            if let Some(running) = &mut agent.job {
+                running.waits = true;
+            }
+        }
+        self.once(name, "transfer", command);
+    }
+
+    /// What the action does; false: it could not.
+    fn effect(&mut self, name: &MemberName, action: &Action) -> bool {
+        let now = self.now;
+        let armed = self.members[name].guard.armed;
+        let allowed = |epoch: &Epoch| armed.is_some_and(|(e, end)| e == *epoch && now < end);
+        match action {
+            Action::Kill | Action::Stop => self.down(name),
+            Action::StartIsolated => return self.start(name, None),
+            Action::StartInPlace { epoch } => {
+                return allowed(epoch) && self.start(name, Some(*epoch));
+            }
+            Action::Promote { epoch, timeline } => {
+                return allowed(epoch) && self.promote(name, *epoch, *timeline);
+            }
+            Action::Rewind { source, fork, .. } => return self.rewind(name, source, *fork),
+            Action::Clone { source, .. } => return self.copy(name, source),
+            Action::Initdb { .. } => {
+                let Some(member) = self.members.get_mut(name) else { return false };
+                member.disk.system = Some(SYSTEM);
+                member.disk.half_done = false;
+                member.disk.end = Position { timeline: Timeline(1), lsn: Lsn(0x0300_0000) };
+            }
+            other => return self.small(name, other),
+        }
+        true
+    }
+
+    /// Actions that change a server or a promise only.
+    fn small(&mut self, name: &MemberName, action: &Action) -> bool {
+        let now = self.now;
+        let Some(member) = self.members.get_mut(name) else { return false };
+        let Some(agent) = &mut member.agent else { return false };
+        match (action, member.server.as_mut()) {
+            (Action::Promise { epoch }, server) => {
+                if let Some(server) = server {
+                    (server.upstream, server.streaming) = (None, false);
+                }
+                member.disk.promise = member.disk.promise.max(*epoch);
+                agent.promise_proven = Some(*epoch);
+            }
+            (Action::Follow { leader, epoch }, Some(server)) => {
+                member.disk.promise = member.disk.promise.max(*epoch);
+                agent.promise_proven = None;
+                server.upstream = Some((leader.clone(), *epoch));
+                agent.pg_since = now;
+            }
+            (Action::Open { .. }, Some(server)) => server.open = true,
+            (Action::PreparePrimary { .. }, Some(_)) => {
+                agent.prepared = true;
+                agent.checkpoint_at.get_or_insert(now + STEP * 10);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn start(&mut self, name: &MemberName, authority: Option<Epoch>) -> bool {
+        let now = self.now;
+        let Some(member) = self.members.get_mut(name) else { return false };
+        if member.disk.half_done || member.disk.system.is_none() || member.server.is_some() {
+            let what = format!("{name} starts a directory that it must not start");
+            self.fail(what);
+            return false;
+        }
+        let in_recovery = authority.is_none();
+        member.server = Some(Server { in_recovery, authority, ..Server::default() });
+        let Some(agent) = &mut member.agent else { return false };
+        (agent.promise_proven, agent.pg_since, agent.prepared) = (None, now, false);
+        agent.checkpoint_at = authority.map(|_| now);
+        true
+    }
+
+    fn promote(&mut self, name: &MemberName, epoch: Epoch, timeline: Timeline) -> bool {
+        if self.begun.insert(timeline, epoch).is_some() {
+            self.fail(format!("{name} begins timeline {timeline}, which was begun before"));
+        }
+        let now = self.now;
+        let Some(member) = self.members.get_mut(name) else { return false };
+        let Some(server) = &mut member.server else { return false };
+        let Position { timeline: parent, lsn } = member.disk.end;
+        member.disk.history.push(HistoryEntry { timeline: parent, end: lsn });
+        member.disk.end.timeline = timeline;
+        (server.in_recovery, server.open, server.authority) = (false, false, Some(epoch));
+        (server.upstream, server.promotes_at) = (None, None);
+        let Some(agent) = &mut member.agent else { return false };
+        agent.pg_since = now;
+        agent.checkpoint_at = Some(now + STEP * 10);
+        true
+    }
+
+    fn serves(&self, source: &MemberName, name: &MemberName) -> bool {
+        let member = &self.members[source];
+        let reach = self.now >= member.cut_until && self.now >= self.members[name].cut_until;
+        member.is_primary() && reach
+    }
+
+    fn rewind(&mut self, name: &MemberName, source: &MemberName, fork: Position) -> bool {
+        if !self.serves(source, name) {
+            return false;
+        }
+        let there = self.members[source].disk.clone();
+        let mut here = self.members[name].disk.clone();
+        here.history.retain(|entry| entry.timeline < fork.timeline);
+        here.end = fork;
+        if !here.begins(&there) {
+            self.fail(format!("{name} is rewound to {fork}, which {source} does not have"));
+            return false;
+        }
+        here.half_done = false;
+        if let Some(member) = self.members.get_mut(name) {
+            member.disk = here;
+        }
+        true
+    }
+
+    fn copy(&mut self, name: &MemberName, source: &MemberName) -> bool {
+        if !self.serves(source, name) {
+            return false;
+        }
+        let there = self.members[source].disk.clone();
+        let Some(member) = self.members.get_mut(name) else { return false };
+        member.disk.system = there.system;
+        (member.disk.end, member.disk.history) = (there.end, there.history);
+        member.disk.half_done = false;
+        true
+    }
+}

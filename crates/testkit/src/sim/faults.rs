@@ -1,0 +1,115 @@
+//! What goes wrong in the simulation, and how it comes back.
+
+use std::time::Duration;
+
+use howdah_core::{Command, Incarnation, MemberName, WallTime};
+
+use super::member::{Agent, Disk};
+use super::{STEP, Sim};
+
+impl Sim {
+    fn any(&mut self) -> MemberName {
+        let index = self.dice.between(0, self.members.len() as u64 - 1);
+        let index = usize::try_from(index).unwrap_or(0);
+        self.members.keys().nth(index).cloned().unwrap_or_default()
+    }
+
+    /// Once in 1.5 seconds on average, something happens.
+    pub(super) fn fault(&mut self) {
+        if !self.dice.once_in(30) {
+            return;
+        }
+        let name = self.any();
+        let away = self.now + Duration::from_millis(self.dice.between(200, 12_000));
+        let short = self.now + STEP * 4;
+        let kind = self.dice.between(0, 8);
+        let now = self.now;
+        let Some(member) = self.members.get_mut(&name) else { return };
+        let what = match kind {
+            0 if member.agent.is_some() => {
+                member.crash(away);
+                "its machine is gone"
+            }
+            1 if member.agent.is_some() => {
+                // Guard and server live on.
+                (member.agent, member.back_at) = (None, short);
+                "its agent crashed"
+            }
+            2 | 3 if member.server.is_some() => {
+                member.server_gone(now);
+                "PostgreSQL crashed"
+            }
+            4 => {
+                member.cut_until = away;
+                "cut off"
+            }
+            5 if member.agent.is_some() && member.stopping.is_none() => {
+                member.stopping = Some(now);
+                "told to stop"
+            }
+            6 if member.server.is_some() => {
+                if let Some(server) = &mut member.server {
+                    server.hung_since.get_or_insert(now);
+                }
+                "PostgreSQL hangs"
+            }
+            7 => return self.operator(&name),
+            8 => return self.wipe(&name),
+            _ => return,
+        };
+        self.say(format!("{name}: {what}"));
+    }
+
+    fn operator(&mut self, name: &MemberName) {
+        let Some(record) = self.state.leader.clone() else { return };
+        let (epoch, from, at) = (record.epoch, record.holder, WallTime(0));
+        let command = if self.dice.once_in(3) {
+            let candidate = Some(name.clone());
+            Command::Failover { epoch, candidate, allow_data_loss: false, at }
+        } else {
+            Command::RequestSwitchover { epoch, from, to: name.clone(), at }
+        };
+        self.propose(name, "operator", command);
+    }
+
+    /// A member's machine is replaced by an empty one, while the others have data.
+    fn wipe(&mut self, name: &MemberName) {
+        let leads = self.state.leader.as_ref().is_some_and(|record| record.holder == *name);
+        let others = self.members.iter().filter(|(other, _)| *other != name);
+        let whole = others.clone().all(|(_, m)| m.disk.system.is_some() && !m.disk.half_done);
+        if leads || !whole || self.state.election.is_some() {
+            return;
+        }
+        let back = self.now + STEP * 10;
+        if let Some(member) = self.members.get_mut(name) {
+            member.crash(back);
+            member.disk = Disk::default();
+            self.say(format!("{name}: its machine was replaced by an empty one"));
+        }
+    }
+
+    /// Whoever was away comes back.
+    pub(super) fn revive(&mut self) {
+        let now = self.now;
+        let names: Vec<MemberName> = self.members.keys().cloned().collect();
+        for name in names {
+            let life = Incarnation(self.dice.next());
+            let data_id = howdah_core::DataId(self.dice.next());
+            let Some(member) = self.members.get_mut(&name) else { continue };
+            if member.agent.is_some() || now < member.back_at {
+                continue;
+            }
+            if member.guard.incarnation == Incarnation(0) {
+                member.guard.incarnation = life;
+            }
+            if member.disk.data_id.0 == 0 {
+                member.disk.data_id = data_id;
+            }
+            let mut agent = Agent { started: now, pg_since: now, ..Agent::default() };
+            (agent.lease.record_seen, agent.lease.election_seen) = (now, now);
+            agent.void_before = now;
+            member.agent = Some(agent);
+            self.say(format!("{name}: its agent is up"));
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! A cluster of members, and what a test asks of it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use howdah_rpc::control::control_client::ControlClient;
+use howdah_rpc::control::{
+    ClusterStatus, ExplainRequest, ExplainResponse, FailoverRequest, Progress, ReinitRequest,
+    StatusRequest, SwitchoverRequest,
+};
+use tonic::transport::Channel;
+
+use crate::ground::{Ground, wait_for};
+use crate::member::Member;
+
+/// Password of role `tester`.
+pub const PASSWORD: &str = "for-tests-only";
+
+/// How a cluster is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many members.
+    pub members: u16,
+    /// Time to live of the lease, seconds.
+    pub ttl: u64,
+    /// Flags of `howdah run`.
+    pub flags: Vec<&'static str>,
+    /// Environment of `howdah run`.
+    pub env: BTreeMap<String, String>,
+    /// Further configuration, YAML.
+    pub extra: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            members: 3,
+            ttl: 2,
+            flags: Vec::new(),
+            env: BTreeMap::new(),
+            extra: String::new(),
+        }
+    }
+}
+
+/// A cluster of members.
+pub struct Cluster {
+    /// Its ground.
+    pub ground: Ground,
+    /// Its members, n1 first.
+    pub members: Vec<Member>,
+    /// How it was made.
+    pub options: Options,
+}
+
+impl Cluster {
+    /// Configures a cluster; starts nothing.
+    ///
+    /// # Errors
+    /// If something that tests stand on is missing.
+    pub fn new(test: &str, options: Options) -> Result<Self> {
+        let ground = Ground::new(test)?;
+        let members: Vec<Member> = (0..options.members)
+            .map(|index| Member::new(&ground, &format!("n{}", index + 1), "127.0.0.1", index))
+            .collect();
+        let cluster = Self { ground, members, options };
+        cluster.configure()?;
+        Ok(cluster)
+    }
+
+    /// Writes every member's configuration.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn configure(&self) -> Result<()> {
+        for member in &self.members {
+            let partners: Vec<String> = self
+                .members
+                .iter()
+                .filter(|other| other.name != member.name)
+                .map(Member::control)
+                .collect();
+            member.configure(&partners, self.options.ttl, &self.options.extra)?;
+        }
+        Ok(())
+    }
+
+    /// A healthy cluster with role `tester` and table `t(id)`.
+    ///
+    /// # Errors
+    /// If it does not become healthy in time.
+    pub async fn healthy(test: &str, options: Options) -> Result<Self> {
+        let mut cluster = Self::new(test, options)?;
+        for index in 0..cluster.members.len() {
+            cluster.start(index)?;
+        }
+        cluster.settle(Duration::from_secs(60)).await?;
+        cluster.make_table().await?;
+        Ok(cluster)
+    }
+
+    /// Starts one member.
+    ///
+    /// # Errors
+    /// If it cannot be spawned.
+    pub fn start(&mut self, index: usize) -> Result<()> {
+        let (flags, env) = (self.options.flags.clone(), self.options.env.clone());
+        self.members[index].start(&flags, &env)
+    }
+
+    /// Makes role `tester` and table `t`, and waits until all standbys have them.
+    ///
+    /// # Errors
+    /// If the leader refuses.
+    pub async fn make_table(&self) -> Result<()> {
+        let leader = self.leader().await?;
+        self.members[leader].psql(&format!(
+            "CREATE ROLE tester LOGIN PASSWORD '{PASSWORD}'; \
+             CREATE TABLE t (id bigint PRIMARY KEY); GRANT ALL ON t TO tester"
+        ))?;
+        for member in &self.members {
+            wait_for("the table is everywhere", Duration::from_secs(10), || async {
+                let there = member.psql("SELECT to_regclass('t') IS NOT NULL")?;
+                ensure!(there == "t", "{} has no table yet", member.name);
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Index of a member by name.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn index(&self, name: &str) -> Result<usize> {
+        let found = self.members.iter().position(|member| member.name == name);
+        found.with_context(|| format!("no member `{name}`"))
+    }
+
+    /// The picture that one member gives.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn status_of(&self, index: usize) -> Result<ClusterStatus> {
+        let mut client = self.client(index)?;
+        let asked = async {
+            let mut stream = client.status(StatusRequest { watch: false }).await?.into_inner();
+            stream.message().await?.context("an empty answer")
+        };
+        tokio::time::timeout(Duration::from_secs(2), asked).await?
+    }
+
+    /// A client of one member.
+    ///
+    /// # Errors
+    /// If its address is malformed.
+    pub fn client(&self, index: usize) -> Result<ControlClient<Channel>> {
+        let address = self.members[index].control();
+        let channel = howdah_rpc::channel::lazy(&address, Duration::from_millis(500))?;
+        Ok(ControlClient::new(channel))
+    }
+
+    /// A picture from any member that sees a quorum.
+    ///
+    /// # Errors
+    /// If nobody answers.
+    pub async fn status(&self) -> Result<ClusterStatus> {
+        let mut last = anyhow::anyhow!("no member runs");
+        for index in 0..self.members.len() {
+            match self.status_of(index).await {
+                Ok(status) if status.quorum => return Ok(status),
+                Ok(_) => last = anyhow::anyhow!("{} sees no quorum", self.members[index].name),
+                Err(why) => last = why,
+            }
+        }
+        Err(last)
+    }
+
+    /// Index of the member that leads and can be written to, now.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn leader(&self) -> Result<usize> {
+        let status = self.status().await?;
+        ensure!(status.not_writable_because.is_empty(), "{}", status.not_writable_because);
+        self.index(&status.leader)
+    }
+
+    /// Waits until there is a leader that is not `other`; its index.
+    ///
+    /// # Errors
+    /// If there is none in time.
+    pub async fn other_leader(&self, other: usize, limit: Duration) -> Result<usize> {
+        wait_for("another leader", limit, || async {
+            let leader = self.leader().await?;
+            ensure!(leader != other, "{} still leads", self.members[leader].name);
+            Ok(leader)
+        })
+        .await
+    }
+
+    /// Waits until one member leads and can be written to, and all others stream from it.
+    ///
+    /// # Errors
+    /// What is missing when `limit` has passed.
+    pub async fn settle(&self, limit: Duration) -> Result<usize> {
+        let began = Instant::now();
+        let leader = wait_for("a healthy cluster", limit, || async {
+            let leader = self.leader().await?;
+            let status = self.status_of(leader).await?;
+            for member in &status.members {
+                let streams = member.name == status.leader || member.state == "streaming";
+                ensure!(streams, "{} is {}: {}", member.name, member.state, member.reason);
+                ensure!(member.timeline == status.timeline, "{} is behind", member.name);
+            }
+            ensure!(status.members.len() == self.members.len(), "members are missing");
+            Ok(leader)
+        })
+        .await?;
+        eprintln!("healthy after {:.1} s", began.elapsed().as_secs_f64());
+        Ok(leader)
+    }
+
+    /// A planned switchover, to the end.
+    ///
+    /// # Errors
+    /// If it was not done.
+    pub async fn switchover(&self, to: &str) -> Result<()> {
+        let request = SwitchoverRequest { candidate: to.to_owned(), ..Default::default() };
+        let via = self.leader().await?;
+        let stream = self.client(via)?.switchover(request).await?.into_inner();
+        finished(stream).await
+    }
+
+    /// A failover that an operator asks for, to the end, asked of one member.
+    ///
+    /// # Errors
+    /// If it was not done.
+    pub async fn failover(&self, via: usize, request: FailoverRequest) -> Result<()> {
+        finished(self.client(via)?.failover(request).await?.into_inner()).await
+    }
+
+    /// A reinit, to the end.
+    ///
+    /// # Errors
+    /// If it was not done.
+    pub async fn reinit(&self, member: &str) -> Result<()> {
+        let via = self.leader().await?;
+        let request = ReinitRequest { member: member.to_owned() };
+        finished(self.client(via)?.reinit(request).await?.into_inner()).await
+    }
+
+    /// Why the present leader leads, by one member.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn explain(&self, index: usize) -> Result<ExplainResponse> {
+        Ok(self.client(index)?.explain(ExplainRequest { epoch: 0 }).await?.into_inner())
+    }
+
+    /// Fails if any log holds what no log may hold.
+    ///
+    /// # Errors
+    /// The lines.
+    pub fn check_logs(&self) -> Result<()> {
+        for member in &self.members {
+            let log = member.log();
+            let bad: Vec<&str> = log
+                .lines()
+                .filter(|line| line.contains("panicked at") || line.contains("PANIC:"))
+                .collect();
+            if !bad.is_empty() {
+                bail!("{}: {}", member.name, bad.join("\n"));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn finished(mut stream: tonic::Streaming<Progress>) -> Result<()> {
+    let mut said = Vec::new();
+    while let Some(progress) = stream.message().await? {
+        if progress.finished {
+            ensure!(progress.done, "{}; {}", said.join("; "), progress.text);
+            return Ok(());
+        }
+        said.push(progress.text);
+    }
+    bail!("the stream ended early: {}", said.join("; "))
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        for member in &mut self.members {
+            member.kill_node();
+        }
+        if failed {
+            eprintln!("left for a look: {}", self.ground.dir.display());
+            for member in &self.members {
+                let log = member.log();
+                let lines: Vec<&str> = log.lines().collect();
+                let tail = lines.len().saturating_sub(60);
+                eprintln!("---- {} ----\n{}", member.name, lines[tail..].join("\n"));
+            }
+        } else if std::env::var_os("HOWDAH_TEST_KEEP").is_none() {
+            let _ = std::fs::remove_dir_all(&self.ground.dir);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The ground under the end-to-end tests: clusters of the built binary on real PostgreSQL.
+//!
+//! Each test starts its own cluster on loopback ports of its own (or in network namespaces), under
+//! `$HOWDAH_TEST_ROOT`, as user `postgres` when run by root. What a test starts ends with it, also
+//! when it panics: processes are found below the member's own process, never by name.
+
+pub mod cluster;
+pub mod ground;
+pub mod member;
+pub mod writer;
+
+pub use cluster::{Cluster, Options};
+pub use ground::{Ground, wait_for};
+pub use member::Member;
+pub use writer::{Ack, Writer};

@@ -1,0 +1,281 @@
+//! One member: its configuration file, its processes, its PostgreSQL.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::ground::Ground;
+
+/// One member of a test's cluster.
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its directory: `data`, `raft`, `log`, `howdah.yml`.
+    pub dir: PathBuf,
+    /// Its address.
+    pub host: String,
+    /// PostgreSQL's port.
+    pub pg_port: u16,
+    /// gRPC's port.
+    pub control_port: u16,
+    /// REST's port.
+    pub rest_port: u16,
+    /// Network namespace that it runs in.
+    pub netns: Option<String>,
+    ground: Ground,
+    child: Option<Child>,
+    starts: u32,
+}
+
+/// A process, as /proc shows it.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Its id.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// Its command line or title.
+    pub title: String,
+}
+
+impl Member {
+    /// A member that was never started.
+    pub fn new(ground: &Ground, name: &str, host: &str, index: u16) -> Self {
+        Self {
+            name: name.to_owned(),
+            dir: ground.dir.join(name),
+            host: host.to_owned(),
+            pg_port: ground.port + index,
+            control_port: ground.port + 10 + index,
+            rest_port: ground.port + 20 + index,
+            netns: None,
+            ground: ground.clone(),
+            child: None,
+            starts: 0,
+        }
+    }
+
+    /// HOST:PORT of its gRPC services.
+    pub fn control(&self) -> String {
+        format!("{}:{}", self.host, self.control_port)
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Writes its configuration.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn configure(&self, partners: &[String], ttl: u64, extra: &str) -> Result<()> {
+        fs::create_dir_all(&self.dir)?;
+        let profile = if ttl < 5 { "fast" } else { "default" };
+        let partners = partners.join(", ");
+        let dir = self.dir.display();
+        let text = format!(
+            "scope: test\nname: {name}\nprofile: {profile}\ninsecure: true\nstop_timeout: 20\n\
+             raft:\n  data_dir: {dir}/raft\n  self_addr: {host}:{control}\n  \
+             bind_addr: {host}:{control}\n  partner_addrs: [{partners}]\n\
+             restapi: {{ listen: '{host}:{rest}', connect_address: '{host}:{rest}' }}\n\
+             postgresql:\n  listen: {host}:{pg}\n  connect_address: {host}:{pg}\n  \
+             data_dir: {dir}/data\n  bin_dir: {bin}\n  parameters:\n    shared_buffers: 16MB\n    \
+             max_connections: 40\n\
+             bootstrap:\n  dcs: {{ ttl: {ttl} }}\n  pg_hba:\n    - host all tester {net} scram-sha-256\n\
+             {extra}",
+            name = self.name,
+            host = self.host,
+            control = self.control_port,
+            rest = self.rest_port,
+            pg = self.pg_port,
+            bin = self.ground.bin_dir.display(),
+            net = if self.netns.is_some() { "10.77.0.0/16" } else { "127.0.0.1/32" },
+        );
+        fs::write(self.dir.join("howdah.yml"), text)?;
+        if let Some((uid, gid)) = self.ground.user {
+            std::os::unix::fs::chown(&self.dir, Some(uid), Some(gid))?;
+        }
+        Ok(())
+    }
+
+    /// Starts `howdah run`; its log is kept per start.
+    ///
+    /// # Errors
+    /// If it cannot be spawned.
+    pub fn start(&mut self, flags: &[&str], env: &BTreeMap<String, String>) -> Result<()> {
+        self.starts += 1;
+        let log = File::create(self.dir.join(format!("howdah.{}.log", self.starts)))?;
+        let mut command = match &self.netns {
+            Some(ns) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", ns]).arg(&self.ground.howdah);
+                command
+            }
+            None => Command::new(&self.ground.howdah),
+        };
+        command.arg("run").arg("-c").arg(self.dir.join("howdah.yml")).args(flags);
+        command.envs(env).env("HOWDAH_LOG", "debug,h2=info,hyper=info,openraft=warn,tonic=info");
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        let child = command.spawn().with_context(|| format!("spawn {}", self.name))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Process id of its guard.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn guard(&self) -> Result<i32> {
+        let child = self.child.as_ref().with_context(|| format!("{} is not started", self.name))?;
+        Ok(i32::try_from(child.id())?)
+    }
+
+    /// Whether its guard still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Waits until its guard ends; its exit code.
+    ///
+    /// # Errors
+    /// If it does not end within `limit`.
+    pub async fn ended(&mut self, limit: Duration) -> Result<Option<i32>> {
+        let name = self.name.clone();
+        let child = self.child.as_mut().context("not started")?;
+        let deadline = std::time::Instant::now() + limit;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status.code());
+            }
+            if std::time::Instant::now() >= deadline {
+                bail!("{name} did not end within {limit:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// All processes below its guard, the guard first.
+    pub fn processes(&self) -> Vec<Process> {
+        let Ok(guard) = self.guard() else { return Vec::new() };
+        let all = all_processes();
+        let mut below: Vec<Process> = all.iter().filter(|p| p.pid == guard).cloned().collect();
+        let mut next = 0;
+        while next < below.len() {
+            let parent = below[next].pid;
+            below.extend(all.iter().filter(|p| p.parent == parent).cloned());
+            next += 1;
+        }
+        below
+    }
+
+    /// Process id of its agent.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn agent(&self) -> Result<i32> {
+        let guard = self.guard()?;
+        let found = self.processes().into_iter().find(|p| {
+            p.parent == guard && p.title.split('\0').any(|word| word == "agent")
+        });
+        Ok(found.with_context(|| format!("{} has no agent", self.name))?.pid)
+    }
+
+    /// Process id of its postmaster.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn postmaster(&self) -> Result<i32> {
+        let guard = self.guard()?;
+        let found = self.processes().into_iter().find(|p| {
+            let program = p.title.split('\0').next().unwrap_or_default();
+            p.parent == guard && program.ends_with("postgres")
+        });
+        Ok(found.with_context(|| format!("{} has no postmaster", self.name))?.pid)
+    }
+
+    /// kill -9 of everything of this member, and reaps it.
+    pub fn kill_node(&mut self) {
+        for _ in 0..50 {
+            let processes = self.processes();
+            for process in &processes {
+                let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+            }
+            if let Some(child) = &mut self.child {
+                let _ = child.wait();
+            }
+            let left = processes.iter().filter(|p| alive(p.pid)).count();
+            if left == 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.child = None;
+    }
+
+    /// Sends a signal to one of its processes.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub fn signal(&self, pid: i32, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("{signal} to {pid}"))
+    }
+
+    /// All of its logs.
+    pub fn log(&self) -> String {
+        (1..=self.starts)
+            .filter_map(|n| fs::read_to_string(self.dir.join(format!("howdah.{n}.log"))).ok())
+            .collect()
+    }
+
+    /// Runs psql as the superuser over the local socket; its output.
+    ///
+    /// # Errors
+    /// What psql says.
+    pub fn psql(&self, sql: &str) -> Result<String> {
+        let mut command = Command::new(self.ground.bin_dir.join("psql"));
+        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
+        command.arg("-h").arg(self.dir.join("data.sock"));
+        command.args(["-p", &self.pg_port.to_string(), "-U", "postgres", "-d", "postgres"]);
+        command.args(["-c", sql]).env("PGCONNECT_TIMEOUT", "3").current_dir("/");
+        if let Some((uid, gid)) = self.ground.user {
+            command.gid(gid).uid(uid);
+        }
+        let output = command.output()?;
+        if !output.status.success() {
+            bail!("{}: {}", self.name, String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill_node();
+    }
+}
+
+fn alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+fn all_processes() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        let title = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let title = String::from_utf8_lossy(&title).into_owned();
+        Some(Process { pid, parent, title })
+    })
+    .collect()
+}
