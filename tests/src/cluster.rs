@@ -1,6 +1,7 @@
 //! A cluster of members, and what a test asks of it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -36,7 +37,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             members: 3,
-            ttl: 2,
+            ttl: 5,
             flags: Vec::new(),
             env: BTreeMap::new(),
             extra: String::new(),
@@ -52,6 +53,8 @@ pub struct Cluster {
     pub members: Vec<Member>,
     /// How it was made.
     pub options: Options,
+    /// The test came to its end; else its directory is kept for a look.
+    passed: AtomicBool,
 }
 
 impl Cluster {
@@ -64,7 +67,7 @@ impl Cluster {
         let members: Vec<Member> = (0..options.members)
             .map(|index| Member::new(&ground, &format!("n{}", index + 1), "127.0.0.1", index))
             .collect();
-        let cluster = Self { ground, members, options };
+        let cluster = Self { ground, members, options, passed: AtomicBool::new(false) };
         cluster.configure()?;
         Ok(cluster)
     }
@@ -275,6 +278,7 @@ impl Cluster {
                 bail!("{}: {}", member.name, bad.join("\n"));
             }
         }
+        self.passed.store(true, Ordering::SeqCst);
         Ok(())
     }
 }
@@ -293,7 +297,7 @@ async fn finished(mut stream: tonic::Streaming<Progress>) -> Result<()> {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let failed = std::thread::panicking();
+        let failed = !self.passed.load(Ordering::SeqCst);
         for member in &mut self.members {
             member.kill_node();
         }

@@ -122,7 +122,7 @@ impl Member {
             None => Command::new(&self.ground.howdah),
         };
         command.arg("run").arg("-c").arg(self.dir.join("howdah.yml")).args(flags);
-        command.envs(env).env("HOWDAH_LOG", "debug,h2=info,hyper=info,openraft=warn,tonic=info");
+        command.envs(env).env("HOWDAH_LOG", "info,howdah_agent=debug,howdah_consensus=debug,howdah_postgres=debug,openraft=warn");
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         let child = command.spawn().with_context(|| format!("spawn {}", self.name))?;
         self.child = Some(child);

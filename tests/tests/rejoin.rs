@@ -123,5 +123,6 @@ async fn foreign_data_is_refused_by_name_and_not_touched() -> Result<()> {
     let log = cluster.members[standby].log();
     ensure!(log.contains("the data directory is of system"), "it did not say why");
     ensure!(std::fs::read(dir.join("global/pg_control"))? == control, "it was touched");
-    Ok(())
+    other.check_logs()?;
+    cluster.check_logs()
 }

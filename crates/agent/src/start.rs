@@ -150,7 +150,9 @@ impl Agent {
         for task in &tasks {
             task.abort();
         }
-        context.node.shutdown().await;
+        if let Err(error) = context.node.shutdown().await {
+            tracing::warn!("the replicated log did not end in good order: {error}");
+        }
         match end {
             End::Orderly => {
                 context.elephant.tell_shutdown().await;

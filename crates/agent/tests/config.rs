@@ -2,6 +2,8 @@
 //!
 //! `UPDATE_GOLDENFILES=1` writes the expected files anew; read the difference before keeping it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;

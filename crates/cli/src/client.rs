@@ -87,7 +87,8 @@ pub async fn reach(endpoints: &[String]) -> Result<Reached, Failure> {
     second_best.ok_or_else(|| {
         silent.sort();
         Failure::Error(format!(
-            "no member answers ({}); check --endpoint or -c, and that `howdah run` is running there",
+            "no member answers ({}); check --endpoint or -c, and that `howdah run` is running \
+             there",
             silent.join("; ")
         ))
     })

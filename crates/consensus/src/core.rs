@@ -41,7 +41,7 @@ pub struct RaftStatus {
     pub leader_address: Option<String>,
     /// This node leads.
     pub is_leader: bool,
-    /// Nodes that vote.
+    /// Nodes that vote, by the last membership that is known to be committed.
     pub voters: Vec<GroupNode>,
     /// Nodes that only follow.
     pub learners: Vec<GroupNode>,
@@ -118,12 +118,17 @@ impl Core {
     pub fn look(&self) -> RaftStatus {
         let metrics = self.metrics();
         let recent = self.recent();
-        let membership = metrics.membership_config.membership();
+        let membership = metrics.committed_membership_config.membership();
         let node = |id: u64| {
             let known = membership.get_node(&id).cloned().unwrap_or_default();
             GroupNode { node_id: NodeId(id), member: known.member, address: known.address }
         };
-        let voters: Vec<GroupNode> = membership.voter_ids().map(node).collect();
+        // In the middle of a change, who votes before and after it: until it is committed, a node
+        // that is to vote does not help a quorum yet.
+        let configs = membership.get_joint_config();
+        let votes = |id: &u64| !configs.is_empty() && configs.iter().all(|c| c.contains(id));
+        let (voters, learners): (Vec<u64>, Vec<u64>) =
+            membership.nodes().map(|(id, _)| *id).partition(votes);
         let is_leader = metrics.current_leader == Some(self.group.me);
         let (reached, quorum) = if is_leader {
             reach(&metrics, self.group.me, recent)
@@ -143,8 +148,8 @@ impl Core {
             leader_name: leader.as_ref().map(|node| node.member.clone()),
             leader_address: leader.map(|node| node.address),
             is_leader,
-            voters,
-            learners: membership.learner_ids().map(node).collect(),
+            voters: voters.into_iter().map(node).collect(),
+            learners: learners.into_iter().map(node).collect(),
             term: metrics.current_term,
             last_log: metrics.last_log_index.unwrap_or(0),
             last_applied: metrics.last_applied.map_or(0, |id| id.index),

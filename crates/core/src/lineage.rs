@@ -67,6 +67,9 @@ pub enum HistoryConflict {
     /// The history does not go back to a recorded timeline.
     #[error("timeline {0} descends from no recorded timeline")]
     Rootless(Timeline),
+    /// The history leaves the log's past a fork: what it goes on from was abandoned.
+    #[error("it goes on from timeline {0} past the fork at which that was abandoned")]
+    Abandoned(Timeline),
     /// A timeline does not have a higher number, or begins earlier, than its parent.
     #[error("timeline {0} does not come after its parent")]
     Disorder(Timeline),
@@ -187,6 +190,9 @@ impl Timelines {
         if let Some(child) = out_of_order(history, timeline) {
             return Err(HistoryConflict::Disorder(child));
         }
+        if let Some(abandoned) = self.abandoned(history) {
+            return Err(HistoryConflict::Abandoned(abandoned));
+        }
         let children = history.iter().skip(1).map(|entry| entry.timeline).chain([timeline]);
         for (parent, child) in history.iter().zip(children) {
             if let Some(known) = self.recorded.get(&child) {
@@ -206,6 +212,15 @@ impl Timelines {
         }
         self.recorded.extend(added);
         Ok(())
+    }
+
+    /// The newest recorded timeline in `history`, if it is left past the end of its part of the chain.
+    fn abandoned(&self, history: &[HistoryEntry]) -> Option<Timeline> {
+        let known = |entry: &HistoryEntry| self.recorded.contains_key(&entry.timeline);
+        let last = history.iter().rposition(known)?;
+        let HistoryEntry { timeline, end } = history[last];
+        let left = Position { timeline, lsn: end };
+        self.diverges_at(left, &history[..last]).map(|_| timeline)
     }
 
     /// Takes over the whole history of the data that a cluster begins with.
@@ -288,6 +303,11 @@ mod tests {
         assert_eq!(refused, Err(HistoryConflict::Unknown(Timeline(4))));
         timelines.reserved.insert(Timeline(4), Epoch(5));
         timelines.record(Epoch(6), Timeline(5), &history).unwrap();
+        let resurrected = [entry(1, 100), entry(2, 110)];
+        let refused = timelines.record(Epoch(7), Timeline(7), &resurrected);
+        assert_eq!(refused, Err(HistoryConflict::Abandoned(Timeline(2))));
+        let past = timelines.record(Epoch(7), Timeline(7), &[entry(1, 81)]);
+        assert_eq!(past, Err(HistoryConflict::Abandoned(Timeline(1))));
         assert_eq!(timelines.recorded[&Timeline(4)].epoch, Epoch(5));
         assert_eq!(timelines.newest(), Some(Timeline(5)));
     }

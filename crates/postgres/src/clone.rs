@@ -174,7 +174,8 @@ pub enum HalfSwap {
 }
 
 /// Finishes or undoes a swap that was killed between its two renames. Called before anything else
-/// looks at the data directory. Only the default `<data_dir>.old` is found again.
+/// looks at the data directory. After `Finished` and `Undone` the caller draws a new data id, since
+/// it cannot know whether the plan had come to that. Only the default `<data_dir>.old` is found.
 pub fn recover_half_swap(data_dir: &Path) -> Result<HalfSwap, CloneError> {
     if files::exists(data_dir)? {
         return Ok(HalfSwap::None);

@@ -1,6 +1,8 @@
 //! The rendered configuration files, compared with golden ones. After a wanted change run with
 //! UPDATE_GOLDENFILES=1 and read the difference.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -35,7 +35,10 @@ fn read_settings(dcs: Section<'_>, settings: &mut Settings) {
     if let Err(error) = Timings::for_profile(settings.profile, settings.ttl()) {
         dcs.error("ttl", error.to_string(), "5 is the default, 2 with `profile: fast`");
     } else if settings.ttl() > Duration::from_secs(15) {
-        let what = format!("a failover waits {} after the leader's last sign", units::show(settings.ttl()));
+        let what = format!(
+            "a failover waits {} after the leader's last sign",
+            units::show(settings.ttl())
+        );
         dcs.warn("ttl", what, "5 is the default and enough for most networks");
     }
     if let Some(bytes) = dcs.bytes("maximum_lag_on_failover") {
@@ -101,7 +104,12 @@ fn add_option(
     let path = section.path("initdb");
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if name.is_empty() || !name.chars().all(plain) {
-        section.report.error(&item.place, &path, format!("`{name}` is no option"), "see `initdb --help`");
+        section.report.error(
+            &item.place,
+            &path,
+            format!("`{name}` is no option"),
+            "see `initdb --help`",
+        );
     } else if OWN.contains(&name) {
         let what = format!("`{name}` is set by howdah itself; left out");
         section.report.warn(&item.place, &path, what, "remove it");

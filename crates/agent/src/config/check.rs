@@ -32,7 +32,13 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn add(&mut self, key: &str, what: String, remedy: String) {
         let file = self.config.file.clone();
-        self.findings.push(Finding { file, place: Place::Whole, key: key.to_owned(), what, remedy });
+        self.findings.push(Finding {
+            file,
+            place: Place::Whole,
+            key: key.to_owned(),
+            what,
+            remedy,
+        });
     }
 
     fn programs(&mut self) {
@@ -87,7 +93,8 @@ impl Checker<'_> {
             return;
         };
         if mode & 0o027 != 0 {
-            let what = format!("{} has mode {mode:04o}, PostgreSQL wants 0700 or 0750", dir.display());
+            let what =
+                format!("{} has mode {mode:04o}, PostgreSQL wants 0700 or 0750", dir.display());
             self.add(KEY, what, format!("chmod 0700 {}", dir.display()));
         }
         self.same_version(&dir, version.trim());
@@ -102,7 +109,8 @@ impl Checker<'_> {
         let major: String =
             word.unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
         if !major.is_empty() && major != version {
-            let what = format!("{} is of PostgreSQL {version}, the programs are {major}", dir.display());
+            let what =
+                format!("{} is of PostgreSQL {version}, the programs are {major}", dir.display());
             let remedy = format!("point bin_dir at PostgreSQL {version}, or upgrade the data");
             self.add("postgresql.bin_dir", what, remedy);
         }

@@ -29,10 +29,16 @@ const TABLE: &[(&str, &[&str])] = &[
     ("HOWDAH_POSTGRESQL_BIN_DIR", &["postgresql", "bin_dir"]),
     ("HOWDAH_SUPERUSER_USERNAME", &["postgresql", "authentication", "superuser", "username"]),
     ("HOWDAH_SUPERUSER_PASSWORD", &["postgresql", "authentication", "superuser", "password"]),
-    ("HOWDAH_SUPERUSER_PASSWORD_FILE", &["postgresql", "authentication", "superuser", "password_file"]),
+    (
+        "HOWDAH_SUPERUSER_PASSWORD_FILE",
+        &["postgresql", "authentication", "superuser", "password_file"],
+    ),
     ("HOWDAH_REPLICATION_USERNAME", &["postgresql", "authentication", "replication", "username"]),
     ("HOWDAH_REPLICATION_PASSWORD", &["postgresql", "authentication", "replication", "password"]),
-    ("HOWDAH_REPLICATION_PASSWORD_FILE", &["postgresql", "authentication", "replication", "password_file"]),
+    (
+        "HOWDAH_REPLICATION_PASSWORD_FILE",
+        &["postgresql", "authentication", "replication", "password_file"],
+    ),
     ("HOWDAH_REWIND_USERNAME", &["postgresql", "authentication", "rewind", "username"]),
     ("HOWDAH_REWIND_PASSWORD", &["postgresql", "authentication", "rewind", "password"]),
     ("HOWDAH_REWIND_PASSWORD_FILE", &["postgresql", "authentication", "rewind", "password_file"]),

@@ -143,7 +143,12 @@ fn keep_segments(
     value: &str,
 ) -> Option<(String, String)> {
     let Ok(segments) = value.trim().parse::<u32>() else {
-        section.report.error(place, path, format!("`{value}` is no whole number"), "write wal_keep_size");
+        section.report.error(
+            place,
+            path,
+            format!("`{value}` is no whole number"),
+            "write wal_keep_size",
+        );
         return None;
     };
     let size = format!("{}MB", u64::from(segments) * 16);
@@ -156,7 +161,12 @@ fn check(section: &Section<'_>, place: &Place, path: &str, (name, value): (&str,
     let report = section.report;
     match (name, value) {
         ("wal_level", "minimal") => {
-            report.error(place, path, "`minimal` leaves nothing for standbys", "write replica or logical");
+            report.error(
+                place,
+                path,
+                "`minimal` leaves nothing for standbys",
+                "write replica or logical",
+            );
         }
         ("fsync" | "full_page_writes", "off" | "false" | "no" | "0") => {
             report.warn(place, path, "a crash of the machine damages the data", "remove it");
@@ -179,7 +189,12 @@ fn check(section: &Section<'_>, place: &Place, path: &str, (name, value): (&str,
         };
         let what = format!("`{value}` means {}, out of range ({range})", shown(number, counts));
         let bound = if number < least { least } else { most };
-        report.error(place, path, what, &format!("write {bound} or {}", if number < least { "more" } else { "less" }));
+        report.error(
+            place,
+            path,
+            what,
+            &format!("write {bound} or {}", if number < least { "more" } else { "less" }),
+        );
     }
 }
 

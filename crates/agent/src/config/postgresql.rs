@@ -94,7 +94,11 @@ fn connect_address(section: &Section<'_>, raft: &RaftConfig, port: u16) -> HostP
         && at.port != port
     {
         let what = format!("has port {}, PostgreSQL listens on {port}", at.port);
-        section.warn("connect_address", what, "others replicate over this address; it must lead to this PostgreSQL");
+        section.warn(
+            "connect_address",
+            what,
+            "others replicate over this address; it must lead to this PostgreSQL",
+        );
     }
     parsed.unwrap_or(default)
 }
@@ -145,7 +149,8 @@ fn read_role(section: Section<'_>, default: &str, mode: u32) -> Role {
         (None, Some(path)) => from_file(&section, Path::new(&path)),
         (None, None) => None,
     };
-    if password.as_deref().is_some_and(|text| text.is_empty() || text.contains(['\0', '\n', '\r'])) {
+    if password.as_deref().is_some_and(|text| text.is_empty() || text.contains(['\0', '\n', '\r']))
+    {
         section.error("password", "is empty or has a line break in it", "choose another one");
     }
     section.finish();
@@ -158,7 +163,11 @@ fn from_file(section: &Section<'_>, path: &Path) -> Option<String> {
         Ok(read) => read,
         Err(error) => {
             let what = format!("{} cannot be read ({error})", path.display());
-            section.error("password_file", what, "create it, readable by the user that runs howdah");
+            section.error(
+                "password_file",
+                what,
+                "create it, readable by the user that runs howdah",
+            );
             return None;
         }
     };

@@ -118,7 +118,11 @@ impl<'a> Section<'a> {
         let node = self.take(key)?;
         let text = node.text();
         if text.is_none() {
-            self.error(key, format!("{} stands where one value belongs", node.kind()), "write one value");
+            self.error(
+                key,
+                format!("{} stands where one value belongs", node.kind()),
+                "write one value",
+            );
         }
         text
     }
@@ -199,7 +203,12 @@ impl<'a> Section<'a> {
                 Some(text) => texts.push((text, item.place.clone())),
                 None => {
                     let what = format!("{} stands in a list of single values", item.kind());
-                    self.report.error(&item.place, &self.path(key), what, "write one value per item");
+                    self.report.error(
+                        &item.place,
+                        &self.path(key),
+                        what,
+                        "write one value per item",
+                    );
                 }
             }
         }

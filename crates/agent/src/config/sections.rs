@@ -9,7 +9,9 @@ use howdah_core::{MemberName, Profile};
 
 use super::reader::{Report, Section};
 use super::value::Node;
-use super::{BootstrapConfig, Config, HostPort, RaftConfig, RestConfig, Tags, bootstrap, postgresql};
+use super::{
+    BootstrapConfig, Config, HostPort, RaftConfig, RestConfig, Tags, bootstrap, postgresql,
+};
 
 const NO_TLS: &str = "bind a loopback address, or write `insecure: true` if the network is trusted";
 
@@ -33,7 +35,12 @@ pub(super) fn read(file: &Path, root: &Node, mode: u32, report: &Report) -> Conf
     let user = top.text("user").unwrap_or_else(|| "postgres".to_owned());
     if nested(&raft.data_dir, &postgresql.data_dir) {
         let what = "lies inside the other's directory (postgresql.data_dir)";
-        report.error(&top.place("raft"), "raft.data_dir", what, "keep the two apart; a fresh copy replaces the data directory");
+        report.error(
+            &top.place("raft"),
+            "raft.data_dir",
+            what,
+            "keep the two apart; a fresh copy replaces the data directory",
+        );
     }
     top.finish();
     Config {
@@ -79,7 +86,8 @@ fn name(top: &Section<'_>, key: &'static str, remedy: &str) -> String {
         let what = format!("`{text}`: variables are not replaced in this file");
         top.error(key, what, &format!("leave it out and set HOWDAH_{}", key.to_ascii_uppercase()));
     } else if !text.chars().all(plain) || text.len() > 63 {
-        let what = format!("`{text}` has characters other than letters, digits, - _ . or is too long");
+        let what =
+            format!("`{text}` has characters other than letters, digits, - _ . or is too long");
         top.error(key, what, "choose a plain name of at most 63 characters");
     }
     text
@@ -108,7 +116,8 @@ fn raft(top: &Section<'_>, insecure: bool) -> RaftConfig {
         };
     };
     let data_dir = directory(&section, "data_dir", "name a directory for the Raft log");
-    let self_addr = section.required("self_addr", "write HOST:PORT under which the others reach it");
+    let self_addr =
+        section.required("self_addr", "write HOST:PORT under which the others reach it");
     let own = checked(&section, "self_addr", &self_addr);
     let bind_addr = match section.text("bind_addr") {
         Some(text) => listen(&section, "bind_addr", &text),
@@ -140,7 +149,11 @@ fn partners(section: &Section<'_>, self_addr: &str) -> Vec<String> {
         }
     }
     match partners.len() {
-        0 => section.warn("partner_addrs", "names nobody: this member stands alone", "list the others for failover"),
+        0 => section.warn(
+            "partner_addrs",
+            "names nobody: this member stands alone",
+            "list the others for failover",
+        ),
         1 => section.warn("partner_addrs", "two members cannot spare either", "add a third"),
         _ => {}
     }
@@ -152,11 +165,11 @@ fn restapi(top: &Section<'_>, raft: &RaftConfig, insecure: bool) -> RestConfig {
     let mut listen_at = SocketAddr::new(raft.bind_addr.ip(), PORT);
     let mut connect = None;
     if let Some(section) = top.section("restapi") {
-        if let Some(text) = section.text("listen") {
-            if let Some(address) = listen(&section, "listen", &text) {
-                listen_at = address;
-                forbid_open(&section, "listen", address, insecure);
-            }
+        if let Some(text) = section.text("listen")
+            && let Some(address) = listen(&section, "listen", &text)
+        {
+            listen_at = address;
+            forbid_open(&section, "listen", address, insecure);
         }
         if let Some(text) = section.text("connect_address") {
             checked(&section, "connect_address", &text);
@@ -180,7 +193,11 @@ fn tags(top: &Section<'_>) -> Tags {
     if let Some(priority) = section.integer("failover_priority") {
         match i32::try_from(priority) {
             Ok(priority @ 0..) => tags.failover_priority = priority,
-            _ => section.error("failover_priority", "is out of range", "write 0 or more; 0 means never"),
+            _ => section.error(
+                "failover_priority",
+                "is out of range",
+                "write 0 or more; 0 means never",
+            ),
         }
     }
     tags.nofailover |= tags.failover_priority == 0;
@@ -219,9 +236,9 @@ pub(super) fn host_port(text: &str) -> Option<HostPort> {
         None => host,
     };
     let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%' | '*');
-    (!host.is_empty() && host.chars().all(plain))
-        .then(|| HostPort { host: host.to_owned(), port })
+    let plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%' | '*');
+    (!host.is_empty() && host.chars().all(plain)).then(|| HostPort { host: host.to_owned(), port })
 }
 
 /// An address that others use to connect; reports what is none.
@@ -268,7 +285,11 @@ fn bind_for(own: &HostPort) -> SocketAddr {
 
 fn forbid_open(section: &Section<'_>, key: &str, address: SocketAddr, insecure: bool) {
     if !insecure && !address.ip().is_loopback() {
-        section.error(key, format!("{address} is reachable by others, and there is no TLS yet"), NO_TLS);
+        section.error(
+            key,
+            format!("{address} is reachable by others, and there is no TLS yet"),
+            NO_TLS,
+        );
     }
 }
 
@@ -280,7 +301,9 @@ mod tests {
     fn addresses_are_host_and_port() {
         assert_eq!(host_port("n1:7432"), Some(HostPort { host: "n1".into(), port: 7432 }));
         assert_eq!(host_port("[::1]:7432"), Some(HostPort { host: "::1".into(), port: 7432 }));
-        for bad in ["", "n1", "n1:", ":7432", "n1:0", "n1:99999", "::1:7432", "http://n1:1", "a b:1"] {
+        for bad in
+            ["", "n1", "n1:", ":7432", "n1:0", "n1:99999", "::1:7432", "http://n1:1", "a b:1"]
+        {
             assert_eq!(host_port(bad), None, "{bad:?}");
         }
         let shown = HostPort { host: "::1".into(), port: 5 }.to_string();

@@ -1,8 +1,8 @@
 //! A YAML document as a tree in which each value knows where it stands.
 //!
-//! Place: read by [`super::reader`], filled from a file and from `HOWDAH_*` variables. Pure. A tree
-//! instead of derived structs, so that one pass can report all mistakes, each with its line, and can
-//! say what a key of another product should become.
+//! Place: read by [`super::reader`], filled from a file and from `HOWDAH_*` variables. Pure. A
+//! tree instead of derived structs, so that one pass can report all mistakes, each with its line,
+//! and can say what a key of another product should become.
 
 use std::fmt;
 

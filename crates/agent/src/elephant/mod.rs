@@ -241,11 +241,6 @@ impl Elephant {
         })
     }
 
-    /// The configuration.
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// The data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.config.postgresql.data_dir.clone()

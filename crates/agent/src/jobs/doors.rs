@@ -6,6 +6,7 @@ use std::time::Duration;
 use howdah_core::{Epoch, MemberName};
 use howdah_postgres::hba::HbaMode;
 use howdah_postgres::roles::{self, Login};
+use howdah_postgres::session::Session;
 use howdah_postgres::slots;
 
 use crate::elephant::{JobError, JobOutput};
@@ -25,7 +26,23 @@ pub async fn open(context: &Context) -> Result<JobOutput, JobError> {
     let (now, _) = elephant.written();
     elephant.write_files(now, HbaMode::Open)?;
     elephant.reload().await?;
+    if !probe.in_recovery {
+        // Clients first; the standbys' retries find their slots a moment later.
+        ensure_slots(context, &session).await?;
+    }
     Ok(JobOutput::Opened)
+}
+
+/// A slot for each other member, and none for anybody else.
+async fn ensure_slots(context: &Context, session: &Session) -> Result<(), JobError> {
+    let state = context.elephant.state();
+    if state.settings.use_slots {
+        let others: BTreeSet<MemberName> =
+            state.members.keys().filter(|name| **name != context.me).cloned().collect();
+        let probe = session.probe().await?;
+        slots::change(session, &slots::on_primary(&others, &probe.slots)).await?;
+    }
+    Ok(())
 }
 
 /// Roles and slots on a primary, then a checkpoint: before that, pg_rewind of others would see the
@@ -42,13 +59,7 @@ pub async fn prepare(context: &Context, epoch: Epoch) -> Result<JobOutput, JobEr
         &Login { name: &names.rewind.username, password: Some(&rewind) },
     )
     .await?;
-    let state = elephant.state();
-    if state.settings.use_slots {
-        let others: BTreeSet<MemberName> =
-            state.members.keys().filter(|name| **name != context.me).cloned().collect();
-        let probe = session.probe().await?;
-        slots::change(&session, &slots::on_primary(&others, &probe.slots)).await?;
-    }
+    ensure_slots(context, &session).await?;
     tracing::debug!(%epoch, "roles and slots are right");
     session.checkpoint(Duration::from_secs(600)).await?;
     Ok(JobOutput::Prepared)

@@ -216,11 +216,19 @@ pub async fn failover(desk: Desk, request: FailoverRequest, to: Teller) {
     follow_change(&desk, &to, epoch, candidate.map(MemberName::from), limit).await;
 }
 
+/// Puts a command into the log, and waits until this member has applied it too: what is asked of the
+/// state afterwards must not be older.
 async fn put(desk: &Desk, command: Command) -> Result<(), String> {
-    let proposed = desk.node.propose(command, desk.timings.ttl * 2).await;
-    match proposed.map_err(|err| err.to_string())?.outcome {
-        Outcome::Applied => Ok(()),
-        Outcome::Rejected(why) => Err(why.to_string()),
+    let limit = desk.timings.ttl * 2;
+    let proposed = desk.node.propose(command, limit).await.map_err(|err| err.to_string())?;
+    if let Outcome::Rejected(why) = proposed.outcome {
+        return Err(why.to_string());
+    }
+    let mut applied = desk.node.applied();
+    let caught_up = applied.wait_for(|applied| applied.index >= proposed.index);
+    match tokio::time::timeout(limit, caught_up).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err("it was taken, but this member lags behind; see `howdah list`".into()),
     }
 }
 

@@ -28,6 +28,7 @@ impl Shell {
             Timings::for_profile(profile, ttl).unwrap_or(fallback).holder
         };
         let arming = self.lease.take_in(state, &self.context.me, limit, now);
+        self.context.elephant.set_state(Arc::new(state.clone()));
         let handing_over = state.switchover.as_ref().is_some_and(|s| s.to == self.context.me);
         self.context.elephant.hurry(handing_over || state.election.is_some());
         let Some(arming) = arming else { return };
@@ -179,7 +180,17 @@ impl Shell {
         let now = self.context.clock.boot();
         match news {
             News::Guard(event) => self.guard_says(event),
-            News::Observed(observed) => self.local.observed(observed, now),
+            News::Observed(observed) => {
+                self.local.observed(observed, now);
+                if std::mem::take(&mut self.local.began_to_stream) {
+                    let context = self.context.clone();
+                    tokio::spawn(async move {
+                        if let Err(why) = jobs::data::forget_old(&context).await {
+                            tracing::warn!(%why, "what a copy replaced cannot be removed");
+                        }
+                    });
+                }
+            }
             News::Inspected(data) => {
                 if self.local.job().is_none() {
                     self.local.data = data;
@@ -211,12 +222,13 @@ impl Shell {
                 Err(why) => tracing::warn!(why, "the guard refused a deadline"),
             },
         }
-        if self.local.inspect && self.local.job().is_none() {
-            self.inspect();
-        }
     }
 
-    fn inspect(&mut self) {
+    /// Has the data directory looked at, if that is due and nothing is being done to it.
+    pub(super) fn inspect_if_due(&mut self) {
+        if !self.local.inspect || self.local.job().is_some() {
+            return;
+        }
         self.local.inspect = false;
         let (context, outbox) = (self.context.clone(), self.outbox.clone());
         let running = self.local.pid().is_some();

@@ -171,11 +171,6 @@ impl Lease {
             renewing: self.renewing || self.withheld,
         }
     }
-
-    /// Until when this member may act.
-    pub fn deadline(&self) -> Option<BootInstant> {
-        self.deadline
-    }
 }
 
 #[cfg(test)]

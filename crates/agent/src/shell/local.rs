@@ -51,6 +51,8 @@ pub struct Local {
     checkpointed: bool,
     /// The data directory is to be looked at.
     pub inspect: bool,
+    /// A stream has just begun: what a copy replaced can go.
+    pub began_to_stream: bool,
 }
 
 impl Local {
@@ -72,6 +74,7 @@ impl Local {
             primary_prepared: false,
             checkpointed: false,
             inspect: true,
+            began_to_stream: false,
         }
     }
 
@@ -144,6 +147,14 @@ impl Local {
                     }
                 }
                 self.server.silent_since = None;
+                if seen.streaming || !seen.in_recovery {
+                    // It streams or serves: what failed before is over.
+                    self.failed = self.failed.take().filter(|failed| {
+                        !matches!(failed.job, Job::Start | Job::StartInPlace | Job::Follow)
+                    });
+                }
+                self.began_to_stream |= seen.streaming
+                    && self.server.seen.as_ref().is_none_or(|old| !old.streaming);
                 self.server.seen = Some(*seen);
             }
             Sight::StartingUp => self.server.silent_since = None,
@@ -296,23 +307,13 @@ impl Local {
                 }
             }
             JobOutput::Opened => self.server.open = true,
-            JobOutput::Prepared => self.primary_prepared = true,
+            JobOutput::Prepared => (self.primary_prepared, self.checkpointed) = (true, true),
             JobOutput::FreshData(data_id) => {
                 self.data_id = data_id;
                 self.reinit = false;
             }
             JobOutput::Stopped => self.exited(now),
         }
-    }
-
-    /// Whether a stream or service has shown that earlier failures are over.
-    pub fn forget_failures(&mut self) {
-        self.failed = None;
-    }
-
-    /// The checkpoint after the promotion is through.
-    pub fn set_checkpointed(&mut self) {
-        self.checkpointed = true;
     }
 
     /// It fell, or could not be started, under its own lease.

@@ -199,6 +199,7 @@ impl Shell {
         self.quorum = self.context.node.status().quorum;
         let state = self.applied.borrow_and_update().state.clone();
         self.take_in(&state);
+        self.inspect_if_due();
         let decision = decide(&self.view(&state));
         self.tell(&decision);
         self.publish(&state, &decision);

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use howdah_agent::config::{Config, DEFAULT_PATH};
+use howdah_guard::client::GuardClient;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{AgentArgs, Global, LogFormat};
@@ -13,7 +14,10 @@ pub(super) fn run(global: &Global, args: &AgentArgs) -> Result<u8, Failure> {
     log_to_stderr(args.log_format)?;
     let (config, _) =
         Config::load(&config_file(global)).map_err(|error| Failure::Usage(error.to_string()))?;
-    Ok(howdah_agent::run(config))
+    let (guard, events) = GuardClient::from_env().map_err(|error| {
+        Failure::Usage(format!("the agent is started by `howdah run`, not by hand ({error})"))
+    })?;
+    Ok(howdah_agent::run(config, guard, events) as u8)
 }
 
 /// The file that `run` and `agent` read.

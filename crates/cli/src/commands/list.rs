@@ -24,12 +24,7 @@ pub(super) async fn run(global: &Global, args: &ListArgs, tree: bool) -> Result<
     }
 }
 
-fn show(
-    format: Format,
-    cluster: &ClusterStatus,
-    verbose: bool,
-    tree: bool,
-) -> Result<(), Failure> {
+fn show(format: Format, cluster: &ClusterStatus, verbose: bool, tree: bool) -> Result<(), Failure> {
     let view = status::StatusView::from(cluster);
     let text = output::render(format, &view, || {
         if tree { status::topology(cluster, verbose) } else { status::list(cluster, verbose) }

@@ -95,9 +95,8 @@ impl Layout {
     }
 
     fn write_pgpass(&self) -> Result<(), Failure> {
-        let line = |m: &MemberLayout| {
-            format!("127.0.0.1:{}:*:demo:{}\n", m.postgres_port, self.password)
-        };
+        let line =
+            |m: &MemberLayout| format!("127.0.0.1:{}:*:demo:{}\n", m.postgres_port, self.password);
         write_private(&self.pgpass(), &self.members.iter().map(line).collect::<String>())
     }
 
@@ -165,7 +164,8 @@ fn directory(asked: Option<&Path>) -> Result<(PathBuf, bool), Failure> {
         }
         return Ok((dir, !existed));
     }
-    let parent = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    let parent =
+        std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
     let dir = tempfile::Builder::new()
         .prefix("howdah-demo-")
         .tempdir_in(&parent)

@@ -150,7 +150,8 @@ impl Members {
 impl Running {
     fn start(&mut self, program: &PathBuf) -> Result<(), Failure> {
         let path = &self.layout.log;
-        let log = OpenOptions::new().append(true).open(path).map_err(Failure::io(path.display()))?;
+        let log =
+            OpenOptions::new().append(true).open(path).map_err(Failure::io(path.display()))?;
         let copy = log.try_clone().map_err(Failure::io(path.display()))?;
         let child = Command::new(program)
             .arg("run")

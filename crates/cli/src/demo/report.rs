@@ -111,7 +111,8 @@ impl Report {
             ]
         };
         let rows: Vec<Vec<String>> = self.steps.iter().map(row).collect();
-        let header = ["Step", "Leader", "Outage", "Back after", "Rows lost", "Bytes", "As expected"];
+        let header =
+            ["Step", "Leader", "Outage", "Back after", "Rows lost", "Bytes", "As expected"];
         table(&header, &rows, &[2, 3, 4, 5])
     }
 }

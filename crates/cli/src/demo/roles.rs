@@ -79,7 +79,8 @@ fn script(password: &str) -> String {
     format!(
         "SET log_statement = 'none';
 SET log_min_error_statement = 'panic';
-SELECT 'CREATE ROLE demo LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'demo') \\gexec
+SELECT 'CREATE ROLE demo LOGIN' WHERE NOT EXISTS \
+         (SELECT FROM pg_roles WHERE rolname = 'demo') \\gexec
 ALTER ROLE demo PASSWORD '{password}';
 SELECT 'CREATE DATABASE demo OWNER demo' WHERE NOT EXISTS \
          (SELECT FROM pg_database WHERE datname = 'demo') \\gexec

@@ -34,13 +34,8 @@ enum Fault {
     StopAgent,
 }
 
-const ORDER: [Fault; 5] = [
-    Fault::Switchover,
-    Fault::KillPostmaster,
-    Fault::KillNode,
-    Fault::KillAgent,
-    Fault::StopAgent,
-];
+const ORDER: [Fault; 5] =
+    [Fault::Switchover, Fault::KillPostmaster, Fault::KillNode, Fault::KillAgent, Fault::StopAgent];
 
 impl Fault {
     fn name(self) -> &'static str {
@@ -58,9 +53,7 @@ impl Fault {
             Fault::Switchover => (Some(true), ttl * 2 + Duration::from_secs(2)),
             // In place, or by somebody else: whichever the rules find better.
             Fault::KillPostmaster => (None, ttl * 4 + Duration::from_secs(5)),
-            Fault::KillNode | Fault::StopAgent => {
-                (Some(true), ttl * 4 + Duration::from_secs(5))
-            }
+            Fault::KillNode | Fault::StopAgent => (Some(true), ttl * 4 + Duration::from_secs(5)),
             // PostgreSQL goes on by itself; the client must not notice.
             Fault::KillAgent => (Some(false), Duration::from_secs(1)),
         };
@@ -228,7 +221,8 @@ impl Tour<'_> {
             self.tend()?;
             let looked = Instant::now();
             let status = client::reach(&self.endpoints).await.ok().map(|reached| reached.status);
-            let writing = self.writer.last_ack().is_some_and(|at| at >= from && at + SETTLED > looked);
+            let writing =
+                self.writer.last_ack().is_some_and(|at| at >= from && at + SETTLED > looked);
             match status {
                 Some(status) if writing && healthy(&status, self.layout.members.len()) => {
                     let first = *since.get_or_insert(looked);

@@ -182,8 +182,9 @@ async fn write(access: Access, acks: Arc<Mutex<Vec<Ack>>>) {
         {
             loop {
                 id += 1;
-                let row = session.client.query_one(&insert, &[&id]);
-                let Ok(Ok(row)) = tokio::time::timeout(ANSWER, row).await else { break };
+                let answer =
+                    tokio::time::timeout(ANSWER, session.client.query_one(&insert, &[&id])).await;
+                let Ok(Ok(row)) = answer else { break };
                 let lsn = row.get::<_, &str>(0).parse().unwrap_or_default();
                 let ack = Ack { id, at: Instant::now(), lsn };
                 acks.lock().unwrap_or_else(PoisonError::into_inner).push(ack);

@@ -86,7 +86,8 @@ pub fn history(changes: &[Change]) -> String {
     let rows: Vec<Vec<String>> = changes
         .iter()
         .map(|change| {
-            let timeline = if change.timeline == 0 { String::new() } else { change.timeline.to_string() };
+            let timeline =
+                if change.timeline == 0 { String::new() } else { change.timeline.to_string() };
             vec![
                 change.epoch.to_string(),
                 timeline,

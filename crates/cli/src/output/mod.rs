@@ -49,7 +49,7 @@ pub fn render<T: Serialize>(
 /// A table without borders. Columns whose numbers are in `right` are aligned to the right.
 pub fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
     let mut table = Table::new();
-    table.load_style(NOTHING).force_no_tty();
+    table.load_style(NOTHING);
     let cell = |(nth, text): (usize, &str)| {
         let alignment =
             if right.contains(&nth) { CellAlignment::Right } else { CellAlignment::Left };

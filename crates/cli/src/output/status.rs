@@ -205,7 +205,8 @@ fn footer(status: &ClusterStatus) -> String {
         let _ = writeln!(text, " Election of epoch {} is open", status.open_election);
     }
     if !status.quorum {
-        let _ = writeln!(text, " {} has no quorum; this may be out of date", status.answered_by);
+        let who = if status.answered_by.is_empty() { "the member" } else { &status.answered_by };
+        let _ = writeln!(text, " {who} has no quorum; this may be out of date");
     }
     if !status.not_writable_because.is_empty() {
         let _ = writeln!(text, " Not writable: {}", status.not_writable_because);

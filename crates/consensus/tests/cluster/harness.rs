@@ -106,7 +106,11 @@ impl Member {
         let running = self.running.as_ref().expect("it runs");
         until("propose", || {
             let proposed = running.node.propose(command.clone(), Duration::from_secs(5));
-            running.runtime.block_on(proposed).ok()
+            let proposed = running.runtime.block_on(proposed);
+            if let Err(error) = &proposed {
+                eprintln!("{}: {error}; {:?}", self.name, self.status());
+            }
+            proposed.ok()
         })
     }
 }

@@ -18,7 +18,8 @@ pub(super) struct Renewal {
 pub(super) fn renewal(view: &View<'_>) -> Renewal {
     let never = Renewal { action: None, wake_at: None };
     let Some(record) = view.own_lease() else { return never };
-    if record.evicted || view.lease.renewing {
+    // A guard whose deadline passed never comes back: to renew for it would only keep others out.
+    if record.evicted || view.lease.renewing || expired(view) {
         return never;
     }
     if record.renewals == 0 && !promised(view) {
@@ -37,6 +38,11 @@ pub(super) fn renewal(view: &View<'_>) -> Renewal {
         return Renewal { action: None, wake_at: Some(due) };
     }
     Renewal { action: Some(Action::Renew { epoch: record.epoch }), wake_at: None }
+}
+
+/// Whether this member's own deadline has passed.
+fn expired(view: &View<'_>) -> bool {
+    view.lease.deadline.is_some_and(|deadline| view.now >= deadline)
 }
 
 /// Whether the renewal sent at `sent` moved the deadline; half a time-out is left to rounding.
@@ -61,8 +67,10 @@ pub(super) fn promised(view: &View<'_>) -> bool {
 /// else is under way.
 pub(super) fn fence(view: &View<'_>) -> Option<Decision> {
     let own = view.own_lease().map(|record| record.epoch);
+    // The guard kills at the deadline by itself; this is the second pair of eyes.
+    let rightful = own.is_some() && !expired(view);
     match &view.local.pg {
-        PgView::Running(pg) if !pg.in_recovery && (own.is_none() || pg.authority != own) => {
+        PgView::Running(pg) if !pg.in_recovery && (!rightful || pg.authority != own) => {
             Some(Decision::act(Action::Kill, Reason::FenceNoLease))
         }
         PgView::Hung => Some(Decision::act(Action::Kill, Reason::FenceHung)),

@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, Connection, NoTls, Row};
 
 pub use probe::{Probe, Replication, Slot, WalReceiver};
 
@@ -22,6 +23,9 @@ pub use probe::{Probe, Replication, Slot, WalReceiver};
 const PINNED: &str = "-c search_path=pg_catalog -c synchronous_commit=local -c jit=off \
     -c default_transaction_read_only=off -c client_min_messages=warning -c lock_timeout=2000 \
     -c idle_in_transaction_session_timeout=30000";
+
+/// How long a closed session's connection may still take to part from the server.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A session could not be opened or used, and what that says about the server.
 #[derive(Debug, thiserror::Error)]
@@ -105,14 +109,29 @@ impl SessionError {
 /// An open session.
 pub struct Session {
     client: Client,
-    driver: JoinHandle<()>,
     timeout: Duration,
+    /// Its end tells the driver that this session is over.
+    _open: oneshot::Sender<()>,
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        // Closing the socket at once frees the server's connection slot.
-        self.driver.abort();
+/// Drives the connection. When its session ended it still says good-bye to the server: a backend
+/// whose client just vanishes logs errors, and one that is terminated in that moment was seen to
+/// lock itself up in its own exit, which a fast shutdown then waits for. A server that hangs gets
+/// no more than `FAREWELL`.
+async fn drive<S, T>(mut connection: Connection<S, T>, open: oneshot::Receiver<()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let ended = async {
+        let _ = open.await;
+        tokio::time::sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        done = &mut connection => if let Err(error) = done {
+            tracing::debug!(%error, "a session on PostgreSQL ended");
+        },
+        () = ended => {}
     }
 }
 
@@ -141,12 +160,9 @@ pub(crate) async fn connect_with(
     let connected = tokio::time::timeout(timeout, connecting).await;
     let (client, connection) =
         connected.map_err(|_| SessionError::TimedOut(timeout))?.map_err(SessionError::of)?;
-    let driver = tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a session on PostgreSQL ended");
-        }
-    });
-    Ok(Session { client, driver, timeout })
+    let (_open, ended) = oneshot::channel();
+    tokio::spawn(drive(connection, ended));
+    Ok(Session { client, timeout, _open })
 }
 
 impl Session {

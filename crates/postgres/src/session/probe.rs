@@ -125,8 +125,22 @@ const SENDERS: &str = "SELECT pid, coalesce(usename::text, ''), coalesce(applica
 const SLOTS: &str = "SELECT slot_name::text, slot_type = 'physical', active, restart_lsn::text,
   wal_status FROM pg_replication_slots WHERE NOT temporary ORDER BY slot_name";
 
+/// What a function says that exists in the other role only.
+const WRONG_ROLE: &str = "55000";
+/// A promotion happens once; a few tries meet its end.
+const TRIES: u32 = 3;
+
 pub(super) async fn probe(session: &Session) -> Result<Probe, SessionError> {
-    let server = session.query(SERVER, &[]).await?;
+    let mut tries = 1;
+    let server = loop {
+        match session.query(SERVER, &[]).await {
+            // The promotion fell between asking for the role and asking what depends on it.
+            Err(SessionError::Statement { code, .. }) if code == WRONG_ROLE && tries < TRIES => {
+                tries += 1;
+            }
+            other => break other?,
+        }
+    };
     let row = server.first().ok_or_else(|| answer("the probe", "no row"))?;
     let mut probe = server_row(row)?;
     let receiver = session.query(RECEIVER, &[]).await?;

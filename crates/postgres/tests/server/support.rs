@@ -179,7 +179,17 @@ impl Server {
     /// SIGINT: orderly. SIGQUIT: as after a crash.
     pub fn stop(&mut self, signal: Signal) {
         self.signal(signal);
-        self.child.take().unwrap().wait().unwrap();
+        let mut child = self.child.take().unwrap();
+        let end = Instant::now() + DEADLINE;
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > end {
+                // At its end a postmaster that is quit kills what does not go by itself.
+                kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGQUIT).unwrap();
+                child.wait().unwrap();
+                panic!("the server did not stop on {signal}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub async fn promote(&self) {
@@ -199,8 +209,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.child.is_some() {
-            self.stop(Signal::SIGQUIT);
+        if let Some(mut child) = self.child.take() {
+            let quit = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGQUIT);
+            if quit.is_ok() {
+                let _ = child.wait();
+            }
         }
     }
 }

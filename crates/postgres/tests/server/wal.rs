@@ -45,12 +45,18 @@ fn scan(
 }
 
 /// Cuts, zeroes and flips in copies of the last segments; both must end at the same record.
-fn damage(server: &Server, room: &Room, control: &ControlData, whole: &DiskEnd) {
+fn damage(
+    server: &Server,
+    room: &Room,
+    control: &ControlData,
+    history: &[HistoryEntry],
+    whole: &DiskEnd,
+) {
     let wal = server.data().join("pg_wal");
     let size = control.wal_segment_size;
     let first = control.checkpoint.0;
     let length = whole.position.lsn.0 - first;
-    let mut compared = 0;
+    let mut shortened = 0;
     for step in 1..8_u64 {
         let at = first + 200 + (length - 200) * step / 8;
         for kind in ["flip", "zero", "cut"] {
@@ -72,16 +78,18 @@ fn damage(server: &Server, room: &Room, control: &ControlData, whole: &DiskEnd) 
                 "zero" => file.write_all_at(&vec![0; (size - offset) as usize], offset).unwrap(),
                 _ => file.set_len(offset - offset % 8192).unwrap(),
             }
-            let ours = scan(control, &copy, &[], control.timeline);
+            let ours = scan(control, &copy, history, control.timeline);
             let (last, _) = waldump(server, &copy, control.checkpoint, control.timeline);
             assert_eq!(ours.last_record, last, "{kind} at {}: {ours:?}", Lsn(at));
-            assert!(ours.position.lsn.0 <= at + 7, "{kind} at {}: {ours:?}", Lsn(at));
+            // Bytes behind a segment switch mean nothing; damage there changes no answer.
+            let shorter = ours.position.lsn < whole.position.lsn;
+            assert!(!shorter || ours.position.lsn.0 <= at + 7, "{kind} at {}: {ours:?}", Lsn(at));
             assert!(ours.position.lsn > last, "{ours:?}");
             std::fs::remove_dir_all(&copy).unwrap();
-            compared += 1;
+            shortened += u32::from(shorter);
         }
     }
-    assert_eq!(compared, 21);
+    assert!(shortened >= 12, "only {shortened} of 21 damages ended the WAL");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +123,7 @@ async fn disk_end_agrees_with_pg_waldump() {
     let header = end.0.checked_sub(ours.position.lsn.0);
     assert!(header.is_some_and(|h| [0, 24, 40].contains(&h)), "{ours:?}, pg_waldump {end}");
     assert!(ours.position.lsn >= flushed && ours.segments_read > 3, "{ours:?} {flushed}");
-    damage(&server, &room, &control, &ours);
+    damage(&server, &room, &control, &history, &ours);
 
     // A standby that replays this WAL ends where the scan does.
     server.start(&Dynamic::isolated()).await;

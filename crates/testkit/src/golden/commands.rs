@@ -4,9 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use howdah_core::record::{Ballot, Member};
-use howdah_core::view::{
-    ClusterData, DataView, Failure, Job, LeaseView, PgView, RunningPg, Stopping,
-};
+use howdah_core::view::{ClusterData, DataView, PgView, RunningPg};
 use howdah_core::{
     ClusterId, Command, DataId, Epoch, HistoryEntry, Incarnation, Lsn, MemberName, NodeId, Nonce,
     OpenReason, Position, Profile, Settings, Timings, WallTime,
@@ -16,7 +14,7 @@ use super::parse::{Args, position};
 use super::world::{MemberWorld, World};
 
 type Output = Result<String, Box<dyn Error>>;
-const SYSTEM: u64 = 7_512_000_001;
+pub(super) const SYSTEM: u64 = 7_512_000_001;
 
 impl World {
     pub(super) fn apply(&mut self, name: &str, args: &mut Args<'_>) -> Output {
@@ -267,139 +265,9 @@ impl World {
         let at = WallTime(0);
         self.commit(Command::RecordTimeline { epoch, incarnation, timeline, history, at })
     }
-
-    /// `local n2 [standby|primary|stopped|starting|hung|unknown] [key=value ...]`
-    pub(super) fn local(&mut self, args: &mut Args<'_>) -> Output {
-        let name = args.member()?;
-        let (now, system) = (self.now, args.number("system")?.unwrap_or(SYSTEM));
-        let world = self.member(&name)?;
-        let mut pg = RunningPg { open: true, has_upstream: true, ..RunningPg::default() };
-        let mut running = false;
-        while let Some(word) = args.word() {
-            match word {
-                "standby" => (running, pg.in_recovery) = (true, true),
-                "primary" => (running, pg.has_upstream) = (true, false),
-                "stopped" => world.local.pg = PgView::Stopped,
-                "starting" => world.local.pg = PgView::Starting,
-                "hung" => world.local.pg = PgView::Hung,
-                "unknown" => world.local.pg = PgView::Unknown,
-                "streaming" => pg.streaming = true,
-                "isolated" => (pg.has_upstream, pg.open) = (false, false),
-                "barred" => pg.open = false,
-                "reinit" => world.local.reinit = true,
-                "unprepared" => world.local.primary_prepared = false,
-                "unchecked" => world.local.checkpointed = false,
-                "prepared" => {
-                    (world.local.primary_prepared, world.local.checkpointed) = (true, true)
-                }
-                "unanswered" => {
-                    (world.lease.renewal_sent, world.lease.renewing) = (Some(now), false);
-                }
-                "renewing" => world.lease.renewing = true,
-                "restarted" => {
-                    world.lease = LeaseView { record_seen: now, ..LeaseView::default() };
-                    world.node.started = now;
-                    world.local.promise_proven = None;
-                }
-                "well" => world.local.failed = None,
-                other => return Err(format!("no state `{other}`").into()),
-            }
-        }
-        if let Some(life) = args.number("life")? {
-            world.node.incarnation = Incarnation(life);
-            world.lease.own_renewal = false;
-            world.lease.deadline = None;
-            world.lease.armed = None;
-            world.lease.record_seen = now;
-            world.node.started = now;
-        }
-        fill(world, args, now, system)?;
-        if running {
-            if let Some(text) = args.text("following") {
-                let (leader, epoch) = text.split_once('/').ok_or("following=MEMBER/EPOCH")?;
-                pg.following = Some((leader.into(), Epoch(epoch.parse()?)));
-            }
-            pg.authority = args.epoch("authority")?;
-            if let DataView::Cluster(ClusterData { disk_end: Some(end), .. }) = &world.local.data {
-                (pg.timeline, pg.received, pg.replayed) = (end.timeline, end.lsn, end.lsn);
-            }
-            world.local.pg = PgView::Running(pg);
-        }
-        world.local.pg_since = now;
-        Ok(String::new())
-    }
 }
 
-fn fill(
-    world: &mut MemberWorld,
-    args: &mut Args<'_>,
-    now: howdah_core::BootInstant,
-    system: u64,
-) -> Result<(), Box<dyn Error>> {
-    if let Some(promise) = args.epoch("promise")? {
-        world.local.promise = promise;
-        world.local.promise_proven = Some(promise);
-    }
-    if let Some(end) = args.position("at")? {
-        let data = ClusterData { history: fork(args)?, ..data_at(end) };
-        world.local.data = DataView::Cluster(ClusterData { system_identifier: system, ..data });
-    }
-    match args.text("data") {
-        Some("empty") => world.local.data = DataView::Empty,
-        Some("half") => world.local.data = DataView::HalfDone,
-        Some("unknown") => world.local.data = DataView::Unknown,
-        Some("no-hints") => {
-            if let DataView::Cluster(data) = &mut world.local.data {
-                data.can_rewind = false;
-            }
-        }
-        Some("unreadable") => {
-            if let DataView::Cluster(data) = &mut world.local.data {
-                data.disk_end = None;
-            }
-        }
-        Some(other) => world.local.data = DataView::Unusable(other.to_owned()),
-        None => {}
-    }
-    world.local.job = args.text("job").map(job).transpose()?;
-    if let Some(text) = args.text("failed") {
-        let (name, count) = text.split_once('/').unwrap_or((text, "1"));
-        let why = "the script says so".to_owned();
-        world.local.failed = Some(Failure { job: job(name)?, at: now, count: count.parse()?, why });
-    }
-    match args.text("stopping") {
-        Some("orderly") => world.node.stopping = Stopping::Orderly,
-        Some("fast") => world.node.stopping = Stopping::Fast,
-        Some(other) => return Err(format!("stopping={other}?").into()),
-        None => {}
-    }
-    if world.node.stopping != Stopping::No && world.node.stopping_since.0 == 0 {
-        world.node.stopping_since = now;
-    }
-    if let Some(epoch) = args.epoch("fell")? {
-        world.local.bar_only = Some(epoch);
-    }
-    Ok(())
-}
-
-fn job(name: &str) -> Result<Job, String> {
-    Ok(match name {
-        "start" => Job::Start,
-        "in-place" => Job::StartInPlace,
-        "initdb" => Job::Initdb,
-        "promise" => Job::Promise,
-        "promote" => Job::Promote,
-        "follow" => Job::Follow,
-        "rewind" => Job::Rewind,
-        "clone" => Job::Clone,
-        "doors" => Job::Doors,
-        "prepare" => Job::Prepare,
-        "hand-over" => Job::HandOver,
-        other => return Err(format!("no job `{other}`")),
-    })
-}
-
-fn data_at(end: Position) -> ClusterData {
+pub(super) fn data_at(end: Position) -> ClusterData {
     ClusterData {
         system_identifier: SYSTEM,
         disk_end: Some(end),
@@ -411,7 +279,7 @@ fn data_at(end: Position) -> ClusterData {
 }
 
 /// `fork=1@0/2000000`, repeatable by `fork2=`: the data's own history.
-fn fork(args: &mut Args<'_>) -> Result<Vec<HistoryEntry>, Box<dyn Error>> {
+pub(super) fn fork(args: &mut Args<'_>) -> Result<Vec<HistoryEntry>, Box<dyn Error>> {
     let mut history = Vec::new();
     for key in ["fork", "fork2", "fork3"] {
         if let Some(end) = args.position(key)? {

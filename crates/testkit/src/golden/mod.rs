@@ -6,6 +6,7 @@
 //! command applied twice changes nothing the second time, and that deciding twice gives the same.
 
 mod commands;
+mod local;
 mod parse;
 mod world;
 

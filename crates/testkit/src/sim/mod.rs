@@ -8,6 +8,7 @@
 //! a fork, or is rewound to a place that its source does not share. At the end: one primary that
 //! is open, and all others stream from it.
 
+mod effect;
 mod exec;
 mod faults;
 mod member;

@@ -1,0 +1,177 @@
+//! What actions do to disks and servers in the simulation.
+
+use howdah_core::{Action, Epoch, HistoryEntry, Lsn, MemberName, Position, Timeline};
+
+use super::member::Server;
+use super::{STEP, Sim};
+
+const SYSTEM: u64 = 7_512_000_001;
+
+impl Sim {
+    /// A promotion that failed: PostgreSQL fell right after it, or it comes late.
+    pub(super) fn promotes_half(&mut self, name: &MemberName, action: &Action) {
+        let Action::Promote { timeline, .. } = action else { return };
+        match self.dice.between(0, 2) {
+            0 => {
+                self.effect(name, action);
+                self.down(name);
+            }
+            1 => {
+                let late = self.now + STEP * u32::try_from(self.dice.between(1, 40)).unwrap_or(1);
+                if let Some(server) = self.members.get_mut(name).and_then(|m| m.server.as_mut()) {
+                    server.promotes_at = Some((late, *timeline));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Late promotions take effect.
+    pub(super) fn promote_late(&mut self) {
+        let now = self.now;
+        let due: Vec<(MemberName, Timeline)> = self
+            .members
+            .iter()
+            .filter_map(|(name, member)| {
+                let server = member.server.as_ref().filter(|server| server.in_recovery)?;
+                let (_, timeline) = server.promotes_at.filter(|(at, _)| *at <= now)?;
+                Some((name.clone(), timeline))
+            })
+            .collect();
+        for (name, timeline) in due {
+            self.say(format!("{name}: its promotion took effect late"));
+            // Nobody gave it an authority any more.
+            self.promote(&name, Epoch(0), timeline);
+        }
+    }
+
+    /// What the action does; false: it could not.
+    pub(super) fn effect(&mut self, name: &MemberName, action: &Action) -> bool {
+        let now = self.now;
+        let armed = self.members[name].guard.armed;
+        let allowed = |epoch: &Epoch| armed.is_some_and(|(e, end)| e == *epoch && now < end);
+        match action {
+            Action::Kill | Action::Stop => self.down(name),
+            Action::StartIsolated => return self.start(name, None),
+            Action::StartInPlace { epoch } => {
+                return allowed(epoch) && self.start(name, Some(*epoch));
+            }
+            Action::Promote { epoch, timeline } => {
+                return allowed(epoch) && self.promote(name, *epoch, *timeline);
+            }
+            Action::Rewind { source, fork, .. } => return self.rewind(name, source, *fork),
+            Action::Clone { source, .. } => return self.copy(name, source),
+            Action::Initdb { .. } => {
+                let Some(member) = self.members.get_mut(name) else { return false };
+                member.disk.system = Some(SYSTEM);
+                member.disk.half_done = false;
+                member.disk.end = Position { timeline: Timeline(1), lsn: Lsn(0x0300_0000) };
+            }
+            other => return self.small(name, other),
+        }
+        true
+    }
+
+    /// Actions that change a server or a promise only.
+    fn small(&mut self, name: &MemberName, action: &Action) -> bool {
+        let now = self.now;
+        let Some(member) = self.members.get_mut(name) else { return false };
+        let Some(agent) = &mut member.agent else { return false };
+        match (action, member.server.as_mut()) {
+            (Action::Promise { epoch }, server) => {
+                if let Some(server) = server {
+                    (server.upstream, server.streaming) = (None, false);
+                }
+                member.disk.promise = member.disk.promise.max(*epoch);
+                agent.promise_proven = Some(*epoch);
+            }
+            (Action::Follow { leader, epoch }, Some(server)) => {
+                member.disk.promise = member.disk.promise.max(*epoch);
+                agent.promise_proven = None;
+                server.upstream = Some((leader.clone(), *epoch));
+                agent.pg_since = now;
+            }
+            (Action::Open { .. }, Some(server)) => server.open = true,
+            (Action::PreparePrimary { .. }, Some(_)) => {
+                agent.prepared = true;
+                agent.checkpoint_at.get_or_insert(now + STEP * 10);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn start(&mut self, name: &MemberName, authority: Option<Epoch>) -> bool {
+        let now = self.now;
+        let Some(member) = self.members.get_mut(name) else { return false };
+        if member.disk.half_done || member.disk.system.is_none() || member.server.is_some() {
+            let what = format!("{name} starts a directory that it must not start");
+            self.fail(what);
+            return false;
+        }
+        let in_recovery = authority.is_none();
+        member.server = Some(Server { in_recovery, authority, ..Server::default() });
+        let Some(agent) = &mut member.agent else { return false };
+        (agent.promise_proven, agent.pg_since, agent.prepared) = (None, now, false);
+        agent.checkpoint_at = authority.map(|_| now);
+        true
+    }
+
+    fn promote(&mut self, name: &MemberName, epoch: Epoch, timeline: Timeline) -> bool {
+        if self.members[name].server.as_ref().is_none_or(|server| !server.in_recovery) {
+            return false;
+        }
+        if self.begun.insert(timeline, epoch).is_some() {
+            self.fail(format!("{name} begins timeline {timeline}, which was begun before"));
+        }
+        let now = self.now;
+        let Some(member) = self.members.get_mut(name) else { return false };
+        let Some(server) = &mut member.server else { return false };
+        let Position { timeline: parent, lsn } = member.disk.end;
+        member.disk.history.push(HistoryEntry { timeline: parent, end: lsn });
+        member.disk.end.timeline = timeline;
+        (server.in_recovery, server.open, server.authority) = (false, false, Some(epoch));
+        (server.upstream, server.promotes_at) = (None, None);
+        let Some(agent) = &mut member.agent else { return false };
+        agent.pg_since = now;
+        agent.checkpoint_at = Some(now + STEP * 10);
+        true
+    }
+
+    fn serves(&self, source: &MemberName, name: &MemberName) -> bool {
+        let member = &self.members[source];
+        let reach = self.now >= member.cut_until && self.now >= self.members[name].cut_until;
+        member.is_primary() && reach
+    }
+
+    fn rewind(&mut self, name: &MemberName, source: &MemberName, fork: Position) -> bool {
+        if !self.serves(source, name) {
+            return false;
+        }
+        let there = self.members[source].disk.clone();
+        let mut here = self.members[name].disk.clone();
+        here.history.retain(|entry| entry.timeline < fork.timeline);
+        here.end = fork;
+        if !here.begins(&there) {
+            self.fail(format!("{name} is rewound to {fork}, which {source} does not have"));
+            return false;
+        }
+        here.half_done = false;
+        if let Some(member) = self.members.get_mut(name) {
+            member.disk = here;
+        }
+        true
+    }
+
+    fn copy(&mut self, name: &MemberName, source: &MemberName) -> bool {
+        if !self.serves(source, name) {
+            return false;
+        }
+        let there = self.members[source].disk.clone();
+        let Some(member) = self.members.get_mut(name) else { return false };
+        member.disk.system = there.system;
+        (member.disk.end, member.disk.history) = (there.end, there.history);
+        member.disk.half_done = false;
+        true
+    }
+}
