@@ -120,7 +120,11 @@ impl Core {
         let recent = self.recent();
         let membership = metrics.committed_membership_config.membership();
         let node = |id: u64| {
-            let known = membership.get_node(&id).cloned().unwrap_or_default();
+            let known = membership
+                .get_node(&id)
+                .or_else(|| metrics.membership_config.get_node(&id))
+                .cloned()
+                .unwrap_or_default();
             GroupNode { node_id: NodeId(id), member: known.member, address: known.address }
         };
         // In the middle of a change, who votes before and after it: until it is committed, a node
