@@ -1,79 +1,98 @@
-//! Ends a PostgreSQL that has no guard: after the guard died, or one that somebody else started.
+//! Ends a PostgreSQL that has no guard.
+//!
+//! Called by the agent when its guard is gone, and at its start when a server runs that is not its
+//! guard's: such a server is never taken as writable. Whoever calls is not the parent, so "gone"
+//! means dead: zombies are left to their parents.
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::procfs;
+use crate::clock::monotonic_now;
+use crate::procfs::{self, Scan};
 
-/// How long the processes may take to die of SIGKILL.
+/// Longest wait for the proof.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(2);
 
-/// Processes of a data directory's PostgreSQL outlived SIGKILL.
+/// Why a server without a guard could not be ended.
 #[derive(Debug, thiserror::Error)]
-#[error("{count} processes of the PostgreSQL in {data_dir} outlive SIGKILL; they hang in the kernel")]
-pub struct OutliveError {
-    /// How many.
-    pub count: usize,
-    /// Whose.
-    pub data_dir: String,
+pub enum OrphanError {
+    /// Processes of the system could not be listed.
+    #[error("cannot read {path}: {error}")]
+    Read {
+        /// What was read.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Something does not die.
+    #[error(
+        "processes {left:?} of the PostgreSQL in {data_dir} do not die within 10 s; \
+         they hang in the kernel or belong to another user"
+    )]
+    NotProven {
+        /// The directory.
+        data_dir: PathBuf,
+        /// What is left.
+        left: Vec<i32>,
+    },
 }
 
-/// Kills every process of the PostgreSQL in `data_dir`: the one that `postmaster.pid` names, if it
-/// works in that directory, all below it, and every other process that works there. How many were
-/// killed.
+/// Kills every process of the PostgreSQL that runs in `data_dir`, and proves it. How many there
+/// were. Processes count as its own that run `postgres` in that directory, and all below them.
 ///
 /// # Errors
-/// `OutliveError` if some did not die.
-pub fn kill_postgres_of(data_dir: &Path) -> Result<usize, OutliveError> {
-    let end = Instant::now() + LIMIT;
-    let mut killed = std::collections::BTreeSet::new();
-    loop {
-        let left = processes_of(data_dir);
-        if left.is_empty() {
-            return Ok(killed.len());
-        }
-        if Instant::now() >= end {
-            let data_dir = data_dir.display().to_string();
-            return Err(OutliveError { count: left.len(), data_dir });
-        }
-        for pid in left {
-            // It may have ended a moment ago.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            killed.insert(pid);
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn processes_of(data_dir: &Path) -> Vec<i32> {
-    let own = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
-    let named = fs::read_to_string(data_dir.join("postmaster.pid")).ok();
-    let named = named.and_then(|text| text.lines().next()?.trim().parse::<i32>().ok());
-    let works_there = |pid: i32| {
-        procfs::cwd(pid).is_some_and(|cwd| procfs::same_dir(&cwd, data_dir))
+/// If processes cannot be listed, or something is alive after ten seconds.
+pub fn kill_postgres_of(data_dir: &Path) -> Result<usize, OrphanError> {
+    let read = |path: &Path, error| OrphanError::Read { path: path.to_owned(), error };
+    let data_dir = match fs::canonicalize(data_dir) {
+        Ok(path) => path,
+        // A directory that is not there has no server.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(read(data_dir, error)),
     };
-    let named = named.filter(|pid| works_there(*pid));
-    let mut found: Vec<i32> = procfs::all()
-        .into_iter()
-        .map(|(pid, _)| pid)
-        .filter(|pid| works_there(*pid) && is_postgres(*pid))
-        .collect();
-    found.extend(named);
-    found.extend(procfs::descendants(&found.clone(), None));
-    found.sort_unstable();
-    found.dedup();
-    found.retain(|pid| *pid != own && procfs::lives(*pid));
-    found
+    let began = monotonic_now();
+    let mut killed = std::collections::BTreeSet::new();
+    let mut clean = 0;
+    while clean < 2 {
+        let scan = Scan::take().map_err(|error| read(Path::new("/proc"), error))?;
+        let victims = victims(&scan, &data_dir);
+        if victims.is_empty() {
+            clean += 1;
+            continue;
+        }
+        clean = 0;
+        if monotonic_now().saturating_sub(began) > LIMIT {
+            return Err(OrphanError::NotProven { data_dir, left: victims });
+        }
+        // Nothing forks any more once all are stopped; errors mean that it died meanwhile, or show
+        // in the next scan.
+        for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+            for pid in &victims {
+                let _ = kill(Pid::from_raw(*pid), signal);
+            }
+        }
+        killed.extend(victims);
+        std::thread::sleep(PAUSE);
+    }
+    Ok(killed.len())
 }
 
-/// A shell that a person opened in that directory is nobody's PostgreSQL.
-fn is_postgres(pid: i32) -> bool {
-    procfs::process(pid).is_some_and(|process| {
-        let program = process.title.split([' ', ':']).next().unwrap_or_default();
-        program.ends_with("postgres") || program.ends_with("postmaster")
-    })
+fn victims(scan: &Scan, data_dir: &Path) -> Vec<i32> {
+    let here = |pid: i32| {
+        procfs::working_directory(pid).as_deref() == Some(data_dir) && procfs::is_postgres(pid)
+    };
+    let roots: Vec<i32> = scan.processes.keys().copied().filter(|pid| here(*pid)).collect();
+    let me = std::process::id().cast_signed();
+    let mut all: Vec<i32> = roots.iter().flat_map(|root| scan.below(*root)).collect();
+    all.extend(roots);
+    all.sort_unstable();
+    all.dedup();
+    all.retain(|pid| *pid != me && scan.processes.get(pid).is_some_and(|it| !it.zombie));
+    all
 }

@@ -1,6 +1,9 @@
-//! The protocol between guard and agent: JSON frames behind a length, over one socket.
+//! What guard and agent say to each other.
 //!
-//! Version N-1 is understood: unknown fields are ignored, fields that came later have defaults.
+//! Place: both ends of the guard's socket. JSON, one message per frame ([`encode`], [`Frames`]).
+//! Compatibility: a guard works with agents one version older or newer, since sidecars are upgraded
+//! while the guard goes on: fields are only added, unknown fields are ignored, a request that is
+//! not known is refused by its id, an event that is not known is skipped.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,309 +11,351 @@ use std::time::Duration;
 use howdah_core::{BootInstant, Epoch, Incarnation};
 use serde::{Deserialize, Serialize};
 
-/// Version of this protocol.
-pub const VERSION: u32 = 1;
-/// Longest frame, bytes; a longer one ends the connection.
-pub const FRAME_MAX: usize = 1 << 20;
+pub use crate::frame::{FRAME_MAX, FrameError, Frames, encode};
 
-/// What the agent asks.
+/// Version of these messages.
+pub const VERSION: u32 = 1;
+/// Oldest version that is understood.
+pub const VERSION_MIN: u32 = 1;
+/// Environment variable with the number of the agent's descriptor.
+pub const FD_VARIABLE: &str = "HOWDAH_GUARD_FD";
+
+/// A request and its number, which the reply repeats.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FromAgent {
+    /// Chosen by the agent, different for each request of one connection.
+    pub id: u64,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// Whatever the guard says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromGuard {
+    /// The answer to one request.
+    Reply {
+        /// The request's number.
+        id: u64,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// What the agent asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// How are you?
+    /// Opens the talk; answered by `Status`.
+    Hello {
+        /// The agent's version of these messages.
+        version: u32,
+    },
+    /// How things are.
     Status,
-    /// PostgreSQL may be writable until `deadline`.
+    /// PostgreSQL may be writable until the deadline, under this epoch.
     Arm {
-        /// Epoch of the lease.
+        /// Epoch of the leader record.
         epoch: Epoch,
         /// Its renewals.
         renewals: u64,
         /// Until when.
         deadline: BootInstant,
-        /// The deadline is shortened on purpose.
+        /// Whether the deadline is meant to come earlier than the present one.
         cut: bool,
     },
-    /// No deadline any more; PostgreSQL is stopped, in recovery, or the cluster is paused.
+    /// No deadline until armed by something newer: paused, released, demoted.
     Disarm {
-        /// Epoch of the lease.
+        /// Epoch of the leader record.
         epoch: Epoch,
         /// Its renewals.
         renewals: u64,
     },
-    /// Start PostgreSQL.
+    /// Starts PostgreSQL; answered by `Started`.
     StartPostgres(StartPostgres),
-    /// Send a signal to the postmaster or to a process below it.
+    /// Signals the postmaster or a process below it.
     Signal {
         /// To whom.
         pid: i32,
-        /// Its number.
+        /// Which signal.
         signal: i32,
-        /// Only under a deadline of this epoch.
+        /// Epoch that must be armed, if the signal needs one.
         authority: Option<Epoch>,
     },
-    /// Have PostgreSQL leave recovery.
+    /// Has PostgreSQL leave recovery.
     Promote {
-        /// Only under a deadline of this epoch.
+        /// Epoch that must be armed.
         epoch: Epoch,
-        /// Its data directory.
+        /// The directory that the running server must have.
         data_dir: PathBuf,
     },
-    /// Write standby.signal, durably.
+    /// Writes standby.signal and makes it durable.
     PutStandbySignal {
-        /// The data directory.
+        /// Where.
         data_dir: PathBuf,
     },
-    /// Kill every process of PostgreSQL and prove it.
+    /// Kills every process of PostgreSQL; answered by `Killed` once that is proven.
     KillPostgres,
-    /// List the postmaster and what is below it.
+    /// The postmaster and everything below it; answered by `Processes`.
     Processes,
-    /// The agent is about to end in good order.
+    /// The agent stopped everything in good order and is about to end.
     Shutdown,
 }
 
-/// How PostgreSQL is started.
+/// How to start PostgreSQL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartPostgres {
-    /// `postgres`.
+    /// The `postgres` executable.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Its arguments, without the program's name.
     pub args: Vec<String>,
-    /// Added to its environment.
+    /// Added to the guard's own environment.
     pub env: Vec<(String, String)>,
-    /// Its working directory.
+    /// Directory to start in.
     pub cwd: PathBuf,
-    /// Its data directory.
+    /// The data directory.
     pub data_dir: PathBuf,
-    /// Read-write in place, under a deadline of this epoch; none: as a standby.
+    /// None: as a standby. An epoch: read-write in place, if exactly this one is armed.
     pub authority: Option<Epoch>,
-    /// Where what it says before its own log goes.
+    /// File that its output is appended to; none: the guard's stderr.
     pub log: Option<PathBuf>,
 }
 
-/// What the guard answers.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// It was done.
+    /// It is so.
     Done,
-    /// It was not.
+    /// It was not done.
     Refused(Refusal),
-    /// PostgreSQL was started.
+    /// How things are.
+    Status(Status),
+    /// PostgreSQL's process was started; whether it comes up is another matter.
     Started {
         /// The postmaster.
         pid: i32,
     },
     /// No process of PostgreSQL is left.
     Killed {
-        /// How long that took.
-        took: Duration,
+        /// How that is known.
+        proof: KillProof,
     },
-    /// The listing.
-    Processes(Vec<Process>),
-    /// How the guard is.
-    Status(Status),
+    /// Processes, the postmaster first.
+    Processes(Vec<ProcessInfo>),
 }
 
-/// Why something was not done.
+/// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// There is no deadline.
-    #[error("no deadline is set")]
+    /// No epoch is armed.
+    #[error("no deadline is armed, so there is no authority to write")]
     NotArmed,
-    /// The deadline is of another epoch.
-    #[error("the deadline is of epoch {0}")]
-    WrongEpoch(Epoch),
-    /// The deadline has passed.
+    /// Another epoch is armed.
+    #[error("epoch {armed} is armed, not the one that was named")]
+    WrongEpoch {
+        /// The one that is.
+        armed: Epoch,
+    },
+    /// The deadline passed; nothing extends it under this incarnation.
     #[error("the deadline has passed")]
     Expired,
-    /// A newer deadline was given before.
-    #[error("a newer deadline was given before")]
-    Stale,
-    /// PostgreSQL runs.
-    #[error("PostgreSQL runs as process {0}")]
-    Running(i32),
-    /// PostgreSQL does not run.
-    #[error("PostgreSQL does not run")]
+    /// Something newer was given before.
+    #[error("renewal {renewals} of epoch {epoch} was given before; only a newer one counts")]
+    NotNewer {
+        /// Epoch of the newest.
+        epoch: Epoch,
+        /// Its renewals.
+        renewals: u64,
+    },
+    /// The deadline would come earlier, and the request did not say that this is meant.
+    #[error("that deadline lies before the present one; cutting it must be asked for")]
+    WouldShorten,
+    /// PostgreSQL does not run below this guard.
+    #[error("no postmaster runs below this guard")]
     NoPostmaster,
+    /// PostgreSQL runs already.
+    #[error("a postmaster runs already: process {pid}")]
+    Running {
+        /// The postmaster.
+        pid: i32,
+    },
+    /// PostgreSQL is being killed.
+    #[error("PostgreSQL is being killed; wait for the proof")]
+    Killing,
+    /// The guard is ending.
+    #[error("the guard is ending")]
+    Ending,
+    /// The directory would start read-write.
+    #[error("{data_dir} has no standby.signal and would start read-write; write it first")]
+    NoStandbySignal {
+        /// The directory.
+        data_dir: PathBuf,
+    },
+    /// The server that runs has another directory.
+    #[error("the server that runs has the directory {running}")]
+    WrongDirectory {
+        /// The server's directory.
+        running: PathBuf,
+    },
     /// The process is not PostgreSQL's.
-    #[error("process {0} is not PostgreSQL's")]
-    ForeignProcess(i32),
-    /// A start as standby without standby.signal.
-    #[error("{0} has no standby.signal; it would start read-write")]
-    NoStandbySignal(PathBuf),
+    #[error("process {pid} is neither the postmaster nor below it")]
+    NotOurs {
+        /// The process.
+        pid: i32,
+    },
+    /// The signal does not exist or has a request of its own.
+    #[error("signal {signal} is not sent by this request")]
+    BadSignal {
+        /// The signal.
+        signal: i32,
+    },
     /// The operating system refused.
-    #[error("{0}")]
-    System(String),
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What it said.
+        error: String,
+    },
+    /// The other side is too old.
+    #[error("version {version} of the guard's protocol is not understood; use {least} or newer")]
+    Version {
+        /// Theirs.
+        version: u32,
+        /// The oldest that is understood.
+        least: u32,
+    },
+    /// The request is not known to this version.
+    #[error("this guard does not know the request: {why}; restart howdah to upgrade the guard")]
+    Unknown {
+        /// What was wrong.
+        why: String,
+    },
 }
 
-/// A process, as /proc shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// Its id.
-    pub pid: i32,
-    /// Its parent's.
-    pub ppid: i32,
-    /// Its title.
-    pub title: String,
-}
-
-/// How the guard is.
+/// How things are with the guard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Version of its protocol.
+    /// The guard's version of these messages.
     pub version: u32,
-    /// Its life.
+    /// Its present life.
     pub incarnation: Incarnation,
-    /// The deadline.
+    /// The deadline, if there is one.
     pub armed: Option<Armed>,
-    /// The postmaster.
+    /// The server, if it runs.
     pub postmaster: Option<Postmaster>,
-    /// `cgroup` or `subreaper`.
-    pub kill_path: String,
+    /// How the last server ended.
+    pub last_exit: Option<LastExit>,
+    /// How it kills.
+    pub kill_path: KillPath,
     /// How often an agent was started again.
     pub agent_restarts: u32,
 }
 
-/// A deadline.
+/// A deadline and what it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Armed {
-    /// Epoch of the lease.
+    /// Epoch of the leader record.
     pub epoch: Epoch,
     /// Its renewals.
     pub renewals: u64,
-    /// Until when.
+    /// Until when PostgreSQL may be writable.
     pub deadline: BootInstant,
 }
 
-/// A postmaster that runs.
+/// A server that runs below the guard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Postmaster {
-    /// Its process id.
+    /// Its process.
     pub pid: i32,
+    /// When it was started.
+    pub start_instant: BootInstant,
     /// Its data directory.
     pub data_dir: PathBuf,
-    /// Epoch under which it was started in place or promoted.
+    /// The epoch under which it was started read-write or promoted; none: a standby.
     pub authority: Option<Epoch>,
+}
+
+/// How a server ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastExit {
+    /// Its process.
+    pub pid: i32,
+    /// When the guard saw it.
+    pub at: BootInstant,
+    /// For people.
+    pub status: String,
+    /// Its exit code, if it exited by itself.
+    pub code: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<i32>,
+}
+
+/// How processes are found and killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KillPath {
+    /// `cgroup.kill` in a group of its own.
+    Cgroup,
+    /// By parents; orphans come to the guard, who is a subreaper.
+    Subreaper,
+}
+
+/// How it is known that no process is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillProof {
+    /// How they were killed.
+    pub path: KillPath,
+    /// From the decision, or the deadline, to the proof.
+    pub took: Duration,
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessInfo {
+    /// Its id.
+    pub pid: i32,
+    /// Its parent.
+    pub ppid: i32,
+    /// Its command line: for PostgreSQL's children the title they set.
+    pub title: String,
 }
 
 /// What the guard says unasked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// The postmaster ended; nothing of its PostgreSQL is left.
+    /// The postmaster ended, and whatever it left behind was killed.
     PostmasterExited {
-        /// Which.
+        /// Its process.
         pid: i32,
-        /// How, for people.
+        /// For people.
         status: String,
-        /// Whether all of it is proven gone.
+        /// Its exit code, if it exited by itself.
+        code: Option<i32>,
+        /// The signal that ended it, if one did.
+        signal: Option<i32>,
+        /// Whether it is proven that no process is left.
         all_gone: bool,
     },
-    /// The deadline passed; PostgreSQL was killed.
+    /// The deadline passed, or the machine was suspended; PostgreSQL is proven dead.
     DeadlineFired {
-        /// Of this epoch.
+        /// The epoch that was armed.
         epoch: Epoch,
-        /// The guard's life from now on.
+        /// The guard's life from now on; grants for the old one mean nothing any more.
         new_incarnation: Incarnation,
         /// From the deadline to the proof.
         took: Duration,
     },
-    /// Hand over and stop; `fast`: stop without handing over.
+    /// Hand over and stop.
     Terminate {
-        /// Without handing over.
+        /// Without waiting for a handover.
         fast: bool,
     },
     /// Read the configuration again.
     Reload,
-    /// Make room for a new agent.
+    /// End in good order to be started anew, with PostgreSQL left running.
     Reexec,
-    /// The guard is gone (said by the client, not by the guard).
+    /// The guard is dead. Never on the wire: the client says so when the socket ends.
+    #[serde(skip)]
     GuardGone,
-}
-
-/// A frame from the agent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ask {
-    /// Number that the answer carries.
-    pub id: u64,
-    /// What is asked.
-    pub request: Request,
-}
-
-/// A frame from the guard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Say {
-    /// An answer.
-    Reply {
-        /// Number of the question.
-        id: u64,
-        /// The answer.
-        reply: Reply,
-    },
-    /// Something unasked.
-    Event(Event),
-}
-
-/// A frame could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum FrameError {
-    /// It is longer than any frame.
-    #[error("a frame of {0} bytes is too long")]
-    TooLong(usize),
-    /// It holds something else.
-    #[error("a frame that cannot be read: {0}")]
-    Json(#[from] serde_json::Error),
-}
-
-/// A message as a frame.
-pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
-    let body = serde_json::to_vec(message).expect("these types always become JSON");
-    let mut frame = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
-    frame.extend(body);
-    frame
-}
-
-/// Takes the first whole frame out of `buffer`; `None`: there is none yet.
-///
-/// # Errors
-/// `FrameError` if the bytes are no frame; the connection is then to be closed.
-pub fn decode<T: for<'de> Deserialize<'de>>(buffer: &mut Vec<u8>) -> Result<Option<T>, FrameError> {
-    let Some(head) = buffer.first_chunk::<4>() else { return Ok(None) };
-    let length = u32::from_le_bytes(*head) as usize;
-    if length > FRAME_MAX {
-        return Err(FrameError::TooLong(length));
-    }
-    if buffer.len() < 4 + length {
-        return Ok(None);
-    }
-    let message = serde_json::from_slice(&buffer[4..4 + length])?;
-    buffer.drain(..4 + length);
-    Ok(Some(message))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn frames_survive_any_cut_and_garbage_is_refused() {
-        let ask = Ask { id: 7, request: Request::Processes };
-        let frame = encode(&ask);
-        let mut buffer = Vec::new();
-        for (index, byte) in frame.iter().enumerate() {
-            buffer.push(*byte);
-            let decoded: Option<Ask> = decode(&mut buffer).unwrap();
-            assert_eq!(decoded.is_some(), index + 1 == frame.len());
-        }
-        assert!(buffer.is_empty());
-        let mut long = (u32::MAX).to_le_bytes().to_vec();
-        assert!(matches!(decode::<Ask>(&mut long), Err(FrameError::TooLong(_))));
-        let mut garbage = vec![3, 0, 0, 0, b'x', 0xff, b'{'];
-        assert!(matches!(decode::<Ask>(&mut garbage), Err(FrameError::Json(_))));
-    }
-
-    #[test]
-    fn fields_that_a_later_version_adds_are_ignored() {
-        let body = br#"{"id":1,"request":{"Signal":{"pid":5,"signal":15,"authority":null,"new":1}},"x":2}"#;
-        let mut frame = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
-        frame.extend_from_slice(body);
-        assert!(decode::<Ask>(&mut frame).unwrap().is_some());
-    }
 }

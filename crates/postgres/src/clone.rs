@@ -113,8 +113,8 @@ pub async fn base_backup(
         None => tracing::debug!(line, "pg_basebackup"),
     })
     .await?;
-    // pg_basebackup takes an empty directory only, so this is the first file that can be ours; until
-    // it stands the marker keeps everybody from starting the directory.
+    // pg_basebackup takes an empty directory only, so this is the first file that can be ours;
+    // until it stands the marker keeps everybody from starting the directory.
     signals::write_standby_signal(&new)?;
     files::sync_parent(&new)?;
     Marker::Cloning.clear(data_dir)?;
@@ -219,7 +219,8 @@ mod tests {
         };
         assert_eq!(
             source.conninfo(Some("postgres")),
-            r"host=10.0.0.1 port=5432 user='o\'hara b' connect_timeout=10 application_name=howdah dbname=postgres"
+            "host=10.0.0.1 port=5432 user='o\\'hara b' connect_timeout=10 \
+                application_name=howdah dbname=postgres"
         );
     }
 

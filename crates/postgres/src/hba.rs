@@ -1,9 +1,9 @@
 //! Who is let in: the HBA and ident files. Pure text; [`crate::prepare`] writes it.
 //!
-//! Between a promotion and the barrier clients are kept out by the HBA file alone, so it is howdah's
-//! own file at a fixed path, whose content changes by a reload.
-//! Invariants: howdah's lines stand first, so no user's line locks the agent or a standby out; every
-//! closed mode ends with lines that reject everybody else.
+//! Between a promotion and the barrier clients are kept out by the HBA file alone, so it is
+//! howdah's own file at a fixed path, whose content changes by a reload.
+//! Invariants: howdah's lines stand first, so no user's line locks the agent or a standby out;
+//! every closed mode ends with lines that reject everybody else.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;

@@ -2,7 +2,7 @@
 //!
 //! Order, kept by the agent's saved plan: server started isolated, replayed to its disk end and
 //! stopped cleanly; divergent WAL saved ([`crate::saved_wal`]); new data id saved; source checked
-//! ([`check_source`]); [`run_rewind`], which sets the marker; [`finish_rewind`]; the marker cleared.
+//! ([`check_source`]); [`run_rewind`], which sets the marker; [`finish_rewind`]; marker cleared.
 //! Killed half way: the marker stands beside the directory, which is then never started and can
 //! only be replaced by a clone.
 //! Invariant: whether a rewind is needed is decided by the log's lineage, never by pg_rewind.

@@ -61,6 +61,9 @@ impl Shell {
                 });
             }
             other => {
+                if let Action::Promote { epoch, .. } = other {
+                    self.local.may_become_primary(epoch);
+                }
                 let job = job_of(&other).unwrap_or(Job::Kill);
                 self.begin(job, move |context, _| async move {
                     jobs::run(&context, other).await

@@ -124,7 +124,14 @@ impl Local {
             return;
         }
         match observed.sight {
-            Sight::Answer(seen) => {
+            Sight::Answer(mut seen) => {
+                // Without a walreceiver a standby names the timeline of its last restart point; it
+                // never goes back to an older one than its disk was seen to hold.
+                let known = self.cluster().and_then(|data| data.disk_end).unwrap_or_default();
+                if seen.in_recovery && seen.timeline < known.timeline {
+                    seen.timeline = known.timeline;
+                    seen.history = self.cluster().map(|d| d.history.clone()).unwrap_or_default();
+                }
                 if self.server.seen.is_none() {
                     self.since = now;
                 }
@@ -207,6 +214,12 @@ impl Local {
                 authority: server.authority,
             }),
         }
+    }
+
+    /// The server is about to leave recovery under this epoch; it may be seen read-write before the
+    /// job says that it is done.
+    pub fn may_become_primary(&mut self, epoch: Epoch) {
+        self.server.authority = Some(epoch);
     }
 
     /// The job under way.

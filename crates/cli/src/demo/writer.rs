@@ -16,6 +16,8 @@ use crate::failure::Failure;
 /// A member that does not answer for this long is given up for another.
 const ANSWER: Duration = Duration::from_millis(700);
 const RECONNECT: Duration = Duration::from_millis(20);
+/// A cluster that was whole a moment ago may fail over once more on an overloaded machine.
+const LIMIT: Duration = Duration::from_secs(120);
 const PACE: Duration = Duration::from_millis(5);
 
 /// One acknowledged row.
@@ -122,9 +124,8 @@ impl Writer {
         const TABLE: &str = "CREATE TABLE IF NOT EXISTS tour (id bigint PRIMARY KEY, \
                              written timestamptz NOT NULL DEFAULT clock_timestamp())";
         let access = Access::new(layout);
-        let limit = Duration::from_secs(30);
         access
-            .until_done("the tour's table cannot be made", limit, async |client| {
+            .until_done("the tour's table cannot be made", LIMIT, async |client| {
                 client.batch_execute(TABLE).await
             })
             .await?;
@@ -146,10 +147,9 @@ impl Writer {
     /// Rows that were acknowledged before `until` and are missing on the primary now. They are
     /// forgotten, so that the next step does not count them again.
     pub(crate) async fn lost(&self, until: Instant) -> Result<Vec<Ack>, Failure> {
-        let limit = Duration::from_secs(30);
         let rows = self
             .access
-            .until_done("the tour's rows cannot be counted", limit, async |client| {
+            .until_done("the tour's rows cannot be counted", LIMIT, async |client| {
                 client.query("SELECT id FROM tour", &[]).await
             })
             .await?;

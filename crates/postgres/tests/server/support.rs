@@ -22,14 +22,14 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 pub const ANSWER: Duration = Duration::from_secs(10);
 pub const PASSWORD: &str = "s3cret:with\\odd'signs";
 
-/// A directory of this process's own. PostgreSQL refuses to run as root, so this process stops
+/// The directory of these tests. PostgreSQL refuses to run as root, so this process stops
 /// being root first; all of it, since a process's identity is one for all its threads.
 fn root() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
         let base = std::env::var_os("HOWDAH_TEST_ROOT").map(PathBuf::from);
         let base = base.unwrap_or_else(|| "/var/tmp/howdah-test".into());
-        let root = base.join(format!("postgres-{}", getpid()));
+        let root = base.join("postgres");
         std::fs::create_dir_all(&root).unwrap();
         if Uid::effective().is_root() {
             std::fs::set_permissions(&base, PermissionsExt::from_mode(0o755)).unwrap();
@@ -48,7 +48,7 @@ pub struct Room(PathBuf);
 
 impl Room {
     pub fn new(name: &str) -> Self {
-        let path = root().join(name);
+        let path = root().join(format!("{name}-{}", getpid()));
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }
@@ -62,7 +62,6 @@ impl Drop for Room {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             let _ = std::fs::remove_dir_all(&self.0);
-            let _ = std::fs::remove_dir(root());
         }
     }
 }
