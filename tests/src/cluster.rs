@@ -14,6 +14,7 @@ use tonic::transport::Channel;
 
 use crate::ground::{Ground, wait_for};
 use crate::member::Member;
+use crate::net::Net;
 
 /// Password of role `tester`.
 pub const PASSWORD: &str = "for-tests-only";
@@ -72,6 +73,22 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Configures a cluster with each member in a network namespace of its own; the calling thread
+    /// becomes a client in the clients' one. Starts nothing.
+    ///
+    /// # Errors
+    /// If the network cannot be made.
+    pub fn in_network(test: &str, options: Options, net: &Net) -> Result<Self> {
+        let mut cluster = Self::new(test, options)?;
+        for (member, node) in cluster.members.iter_mut().zip(1..) {
+            member.host = net.address(node);
+            member.netns = Some(net.name(node));
+        }
+        cluster.configure()?;
+        net.enter(100)?;
+        Ok(cluster)
+    }
+
     /// Writes every member's configuration.
     ///
     /// # Errors
@@ -95,12 +112,20 @@ impl Cluster {
     /// If it does not become healthy in time.
     pub async fn healthy(test: &str, options: Options) -> Result<Self> {
         let mut cluster = Self::new(test, options)?;
-        for index in 0..cluster.members.len() {
-            cluster.start(index)?;
-        }
-        cluster.settle(Duration::from_secs(60)).await?;
-        cluster.make_table().await?;
+        cluster.start_all().await?;
         Ok(cluster)
+    }
+
+    /// Starts everybody and waits until the cluster is healthy and has role and table.
+    ///
+    /// # Errors
+    /// If it does not become healthy in time.
+    pub async fn start_all(&mut self) -> Result<()> {
+        for index in 0..self.members.len() {
+            self.start(index)?;
+        }
+        self.settle(Duration::from_secs(60)).await?;
+        self.make_table().await
     }
 
     /// Starts one member.

@@ -4,9 +4,11 @@
 //! `$HOWDAH_TEST_ROOT`, as user `postgres` when run by root. What a test starts ends with it, also
 //! when it panics: processes are found below the member's own process, never by name.
 
+pub mod checks;
 pub mod cluster;
 pub mod ground;
 pub mod member;
+pub mod net;
 pub mod writer;
 
 pub use cluster::{Cluster, Options};

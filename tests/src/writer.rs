@@ -50,7 +50,7 @@ impl Writer {
                     acks: acks.clone(),
                     next: next.clone(),
                 };
-                tokio::spawn(pinned.run())
+                pinned.spawn(member.netns.clone())
             })
             .collect();
         Self { stop, acks, tasks }
@@ -89,6 +89,21 @@ struct Pinned {
 }
 
 impl Pinned {
+    /// Runs beside its member: in the member's network namespace, on a thread of its own, where
+    /// there is one.
+    fn spawn(self, netns: Option<String>) -> JoinHandle<()> {
+        let Some(name) = netns else { return tokio::spawn(self.run()) };
+        tokio::task::spawn_blocking(move || {
+            let thread = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                if let (Ok(()), Ok(runtime)) = (crate::net::enter(&name), runtime) {
+                    runtime.block_on(self.run());
+                }
+            });
+            let _ = thread.join();
+        })
+    }
+
     async fn run(self) {
         while !self.stop.load(Ordering::SeqCst) {
             let connected =

@@ -2,10 +2,10 @@
 //!
 //! Safety is asserted always; speed only as far as a deadline that no healthy machine misses.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use howdah_tests::checks::{acks_again, first_acks, lost, never_two_writable};
 use howdah_tests::writer::longest_gap;
 use howdah_tests::{Ack, Cluster, Options, Writer, wait_for};
 use nix::sys::signal::Signal;
@@ -14,33 +14,6 @@ const SETTLE: Duration = Duration::from_secs(40);
 /// With a ttl of 5 s nobody acknowledges anything later than this after its last renewal was sent:
 /// ttl (1 - 1 %) / (1 + 1 %) - 0.5 s - 0.2 s, and 0.5 s for the kill.
 const HOLDER_LIMIT: Duration = Duration::from_millis(4_710);
-
-/// Acknowledged ids that are not on the leader now.
-async fn lost(cluster: &Cluster, acks: &[Ack]) -> Result<BTreeSet<i64>> {
-    let leader = cluster.leader().await?;
-    let text = cluster.members[leader].psql("SELECT id FROM t")?;
-    let there: BTreeSet<i64> = text.lines().filter_map(|line| line.parse().ok()).collect();
-    Ok(acks.iter().map(|ack| ack.id).filter(|id| !there.contains(id)).collect())
-}
-
-async fn first_acks(writer: &Writer, count: usize) -> Result<()> {
-    wait_for("writes are acknowledged", Duration::from_secs(10), || async {
-        let acks = writer.acks().len();
-        ensure!(acks >= count, "{acks} so far");
-        Ok(())
-    })
-    .await
-}
-
-/// Waits until somebody acknowledged a write that was sent after `since`.
-async fn acks_again(writer: &Writer, since: Instant) -> Result<()> {
-    wait_for("writes are acknowledged again", Duration::from_secs(30), || async {
-        let found = writer.acks().iter().rev().take(200).any(|ack| ack.sent > since);
-        ensure!(found, "none");
-        Ok(())
-    })
-    .await
-}
 
 #[tokio::test]
 async fn a_crash_of_postgresql_is_healed_in_place_and_loses_nothing() -> Result<()> {
@@ -159,28 +132,6 @@ async fn an_agent_that_is_stopped_is_fenced_and_comes_back_as_a_standby() -> Res
     ensure!(cluster.settle(SETTLE).await? == new, "leadership moved again");
     never_two_writable(&writer.finish().await)?;
     cluster.check_logs()
-}
-
-/// No acknowledgement of one member lies between acknowledgements of another. All times are of one
-/// clock, that of this process.
-fn never_two_writable(acks: &[Ack]) -> Result<()> {
-    let mut sorted = acks.to_vec();
-    sorted.sort_by_key(|ack| ack.acked);
-    let mut finished = BTreeSet::new();
-    let mut current = None;
-    for ack in sorted {
-        if current != Some(ack.member) {
-            finished.extend(current);
-            current = Some(ack.member);
-        }
-        ensure!(
-            !finished.contains(&ack.member),
-            "member {} acknowledged {} after another had taken over",
-            ack.member + 1,
-            ack.id
-        );
-    }
-    Ok(())
 }
 
 #[tokio::test]

@@ -1,0 +1,71 @@
+//! What tests ask of the writers' memories.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::cluster::Cluster;
+use crate::ground::wait_for;
+use crate::writer::{Ack, Writer};
+
+/// Acknowledged ids that are not on the leader now.
+///
+/// # Errors
+/// If there is no leader.
+pub async fn lost(cluster: &Cluster, acks: &[Ack]) -> Result<BTreeSet<i64>> {
+    let leader = cluster.leader().await?;
+    let text = cluster.members[leader].psql("SELECT id FROM t")?;
+    let there: BTreeSet<i64> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    Ok(acks.iter().map(|ack| ack.id).filter(|id| !there.contains(id)).collect())
+}
+
+/// Waits until so many writes were acknowledged.
+///
+/// # Errors
+/// If they are not, in time.
+pub async fn first_acks(writer: &Writer, count: usize) -> Result<()> {
+    wait_for("writes are acknowledged", Duration::from_secs(10), || async {
+        let acks = writer.acks().len();
+        ensure!(acks >= count, "{acks} so far");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until somebody acknowledged a write that was sent after `since`.
+///
+/// # Errors
+/// If nobody does, in time.
+pub async fn acks_again(writer: &Writer, since: Instant) -> Result<()> {
+    wait_for("writes are acknowledged again", Duration::from_secs(30), || async {
+        let found = writer.acks().iter().rev().take(200).any(|ack| ack.sent > since);
+        ensure!(found, "none");
+        Ok(())
+    })
+    .await
+}
+
+/// No acknowledgement of one member comes after another member has taken over. All times are of one
+/// clock, that of this process. Only for a run in which no member leads twice.
+///
+/// # Errors
+/// Who acknowledged what too late.
+pub fn never_two_writable(acks: &[Ack]) -> Result<()> {
+    let mut sorted = acks.to_vec();
+    sorted.sort_by_key(|ack| ack.acked);
+    let (mut finished, mut current) = (BTreeSet::new(), None);
+    for ack in sorted {
+        if current != Some(ack.member) {
+            finished.extend(current);
+            current = Some(ack.member);
+        }
+        ensure!(
+            !finished.contains(&ack.member),
+            "member {} acknowledged {} after another had taken over",
+            ack.member + 1,
+            ack.id
+        );
+    }
+    Ok(())
+}
