@@ -36,13 +36,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            members: 3,
-            ttl: 5,
-            flags: Vec::new(),
-            env: BTreeMap::new(),
-            extra: String::new(),
-        }
+        Self { members: 3, ttl: 5, flags: Vec::new(), env: BTreeMap::new(), extra: String::new() }
     }
 }
 

@@ -48,7 +48,8 @@ impl Ground {
         }
         fs::create_dir_all(&dir)?;
         let user = if nix::unistd::geteuid().is_root() {
-            let user = nix::unistd::User::from_name("postgres")?.context("there is no user postgres")?;
+            let user =
+                nix::unistd::User::from_name("postgres")?.context("there is no user postgres")?;
             nix::unistd::chown(&dir, Some(user.uid), Some(user.gid))?;
             Some((user.uid.as_raw(), user.gid.as_raw()))
         } else {

@@ -122,7 +122,10 @@ impl Member {
             None => Command::new(&self.ground.howdah),
         };
         command.arg("run").arg("-c").arg(self.dir.join("howdah.yml")).args(flags);
-        command.envs(env).env("HOWDAH_LOG", "info,howdah_agent=debug,howdah_consensus=debug,howdah_postgres=debug,openraft=warn");
+        command.envs(env).env(
+            "HOWDAH_LOG",
+            "info,howdah_agent=debug,howdah_consensus=debug,howdah_postgres=debug,openraft=warn",
+        );
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         let child = command.spawn().with_context(|| format!("spawn {}", self.name))?;
         self.child = Some(child);
@@ -182,9 +185,10 @@ impl Member {
     /// If it does not run.
     pub fn agent(&self) -> Result<i32> {
         let guard = self.guard()?;
-        let found = self.processes().into_iter().find(|p| {
-            p.parent == guard && p.title.split('\0').any(|word| word == "agent")
-        });
+        let found = self
+            .processes()
+            .into_iter()
+            .find(|p| p.parent == guard && p.title.split('\0').any(|word| word == "agent"));
         Ok(found.with_context(|| format!("{} has no agent", self.name))?.pid)
     }
 

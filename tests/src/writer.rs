@@ -9,6 +9,9 @@ use tokio_postgres::{Config, NoTls};
 
 use crate::cluster::{Cluster, PASSWORD};
 
+/// What is written next; never the same twice in one process.
+static NEXT: AtomicI64 = AtomicI64::new(1);
+
 /// One acknowledged write.
 #[derive(Clone, Copy, Debug)]
 pub struct Ack {
@@ -34,7 +37,6 @@ impl Writer {
     pub fn start(cluster: &Cluster) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acks: Arc<Mutex<Vec<Ack>>> = Arc::default();
-        let next = Arc::new(AtomicI64::new(1));
         let tasks = cluster
             .members
             .iter()
@@ -43,13 +45,7 @@ impl Writer {
                 let mut config = Config::new();
                 config.host(&member.host).port(member.pg_port).user("tester").password(PASSWORD);
                 config.dbname("postgres").connect_timeout(Duration::from_millis(300));
-                let pinned = Pinned {
-                    index,
-                    config,
-                    stop: stop.clone(),
-                    acks: acks.clone(),
-                    next: next.clone(),
-                };
+                let pinned = Pinned { index, config, stop: stop.clone(), acks: acks.clone() };
                 pinned.spawn(member.netns.clone())
             })
             .collect();
@@ -85,7 +81,6 @@ struct Pinned {
     config: Config,
     stop: Arc<AtomicBool>,
     acks: Arc<Mutex<Vec<Ack>>>,
-    next: Arc<AtomicI64>,
 }
 
 impl Pinned {
@@ -121,7 +116,7 @@ impl Pinned {
     /// acknowledged nor lost.
     async fn write(&self, client: &tokio_postgres::Client) {
         while !self.stop.load(Ordering::SeqCst) {
-            let id = self.next.fetch_add(1, Ordering::SeqCst);
+            let id = NEXT.fetch_add(1, Ordering::SeqCst);
             let sent = Instant::now();
             let insert = async { client.execute("INSERT INTO t VALUES ($1)", &[&id]).await };
             match tokio::time::timeout(Duration::from_secs(5), insert).await {

@@ -30,7 +30,8 @@ async fn an_existing_data_directory_is_adopted_with_all_that_is_in_it() -> Resul
     let options = format!("-c listen_addresses= -c unix_socket_directories={dir}");
     let log = format!("{dir}/by-hand.log");
     as_postgres(&cluster, "pg_ctl", &["-D", &data, "-o", &options, "-l", &log, "-w", "start"])?;
-    let psql = ["-X", "-h", &dir, "-U", "postgres", "-c", "CREATE TABLE mine AS SELECT 42 AS answer"];
+    let psql =
+        ["-X", "-h", &dir, "-U", "postgres", "-c", "CREATE TABLE mine AS SELECT 42 AS answer"];
     as_postgres(&cluster, "psql", &psql)?;
     as_postgres(&cluster, "pg_ctl", &["-D", &data, "-w", "-m", "fast", "stop"])?;
     for index in 0..3 {
@@ -60,7 +61,11 @@ async fn a_new_cluster_has_checksums_scram_and_roles_with_least_rights() -> Resu
     ensure!(roles == "replicator:false:true,rewinder:false:false", "{roles}");
     let slots = ask("SELECT count(*) FROM pg_replication_slots WHERE active")?;
     ensure!(slots == "2", "{slots} slots are in use");
-    ensure!(ask("SELECT bool_and(rolpassword LIKE 'SCRAM%') FROM pg_authid WHERE rolpassword IS NOT NULL")? == "t");
+    ensure!(
+        ask(
+            "SELECT bool_and(rolpassword LIKE 'SCRAM%') FROM pg_authid WHERE rolpassword IS NOT NULL"
+        )? == "t"
+    );
     for member in &cluster.members {
         ensure!(!member.log().contains("SCRAM-SHA-256$"), "a verifier is in the log");
     }

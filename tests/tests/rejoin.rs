@@ -13,9 +13,8 @@ async fn diverge(cluster: &mut Cluster) -> Result<(usize, usize)> {
     let old = cluster.leader().await?;
     // WAL that no standby gets: their walreceivers are stopped while it is written.
     for index in (0..3).filter(|index| *index != old) {
-        cluster.members[index].psql(
-            "ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()",
-        )?;
+        cluster.members[index]
+            .psql("ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()")?;
     }
     cluster.members[old].psql("INSERT INTO t SELECT generate_series(900000, 901000)")?;
     cluster.members[old].kill_node();
@@ -70,9 +69,7 @@ async fn a_wiped_member_returns_as_a_new_node_with_a_fresh_copy() -> Result<()> 
     cluster.start(other)?;
     cluster.settle(SETTLE).await?;
     let after = cluster.status().await?;
-    let id = |status: &howdah_rpc::control::ClusterStatus| {
-        status.members[other].node_id.clone()
-    };
+    let id = |status: &howdah_rpc::control::ClusterStatus| status.members[other].node_id.clone();
     ensure!(id(&before) != id(&after), "it came back under its old id");
     ensure!(after.epoch == before.epoch, "leadership moved");
     cluster.check_logs()
@@ -108,7 +105,8 @@ async fn an_operator_can_fail_over_from_a_living_leader() -> Result<()> {
 #[tokio::test]
 async fn foreign_data_is_refused_by_name_and_not_touched() -> Result<()> {
     let mut cluster = Cluster::healthy("foreign", Options::default()).await?;
-    let mut other = Cluster::healthy("foreign2", Options { members: 1, ..Options::default() }).await?;
+    let mut other =
+        Cluster::healthy("foreign2", Options { members: 1, ..Options::default() }).await?;
     let leader = cluster.leader().await?;
     let standby = (leader + 1) % 3;
     other.members[0].kill_node();

@@ -131,8 +131,7 @@ fn present(state: &ClusterState) -> Vec<String> {
             None => vec!["Nobody has led yet.".into()],
         };
     };
-    let mut lines =
-        vec![format!("An election is open for epoch {}: {}.", open.epoch, open.reason)];
+    let mut lines = vec![format!("An election is open for epoch {}: {}.", open.epoch, open.reason)];
     for verdict in howdah_core::election::count(state, open).verdicts {
         let what = verdict.ineligible.unwrap_or_else(|| "may lead".into());
         lines.push(format!("  {} stands at {}: {what}.", verdict.member, verdict.position));

@@ -47,7 +47,8 @@ pub fn run(
     guard: GuardClient,
     events: std::sync::mpsc::Receiver<Event>,
 ) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -108,7 +109,8 @@ impl Agent {
         let timings = Timings::for_profile(config.profile, settings.ttl());
         let timings = timings.map_err(|error| other(error.to_string()))?;
         let node = Arc::new(Node::open(options(&config, timings)).await.map_err(Fault::Store)?);
-        let elephant = Elephant::new(config.clone(), guard).map_err(|why| other(why.to_string()))?;
+        let elephant =
+            Elephant::new(config.clone(), guard).map_err(|why| other(why.to_string()))?;
         let elephant = Arc::new(elephant);
         let (board, me) = (Arc::new(Board::default()), config.name.clone());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -229,10 +231,7 @@ async fn services(context: &Arc<Context>, desk: &Desk) -> Result<Vec<JoinHandle<
 }
 
 /// The guard's events come on a thread of their own.
-fn listen_to_guard(
-    events: std::sync::mpsc::Receiver<Event>,
-    outbox: mpsc::UnboundedSender<News>,
-) {
+fn listen_to_guard(events: std::sync::mpsc::Receiver<Event>, outbox: mpsc::UnboundedSender<News>) {
     std::thread::spawn(move || {
         while let Ok(event) = events.recv() {
             if outbox.send(News::Guard(event)).is_err() {
@@ -306,4 +305,3 @@ fn member(context: &Context, node_id: howdah_core::NodeId) -> Member {
         feature_level: FEATURE_LEVEL,
     }
 }
-

@@ -37,9 +37,10 @@ fn breaks(old: &DescriptorProto, new: &DescriptorProto) -> Vec<String> {
                 }
             }
             None => {
-                let reserved = new.reserved_range.iter().any(|range| {
-                    (range.start()..range.end()).contains(&number)
-                });
+                let reserved = new
+                    .reserved_range
+                    .iter()
+                    .any(|range| (range.start()..range.end()).contains(&number));
                 if !reserved {
                     found.push(format!("{name}.{} = {number} went, not reserved", field.name()));
                 }
@@ -84,9 +85,11 @@ fn what_was_released_can_still_be_read() {
 #[test]
 fn the_check_sees_a_reused_number() {
     let released = bare(howdah_rpc::DESCRIPTORS);
-    let message = released.file.iter().flat_map(|file| &file.message_type).find(|message| {
-        message.field.len() > 1
-    });
+    let message = released
+        .file
+        .iter()
+        .flat_map(|file| &file.message_type)
+        .find(|message| message.field.len() > 1);
     let old = message.expect("a message with two fields").clone();
     let mut new = old.clone();
     let first = new.field[0].name().to_owned();

@@ -131,4 +131,3 @@ fn received(probe: &Probe) -> Lsn {
         probe.flush_lsn.or(probe.write_lsn).unwrap_or_default()
     }
 }
-

@@ -354,7 +354,8 @@ impl Elephant {
                 .ok_or_else(|| JobError("the cluster's secrets are not there yet".into()))
         };
         let shared = state.secrets.as_ref();
-        let replication = pick(roles.replication.password.as_ref(), shared.map(|s| &s.replication))?;
+        let replication =
+            pick(roles.replication.password.as_ref(), shared.map(|s| &s.replication))?;
         let rewind = pick(roles.rewind.password.as_ref(), shared.map(|s| &s.rewind))?;
         Ok((replication, rewind))
     }
@@ -363,8 +364,10 @@ impl Elephant {
     pub(crate) fn passfile(&self) -> Result<PathBuf, JobError> {
         let (replication, rewind) = self.passwords()?;
         let roles = &self.config.postgresql.authentication;
-        let entries =
-            [(roles.replication.username.as_str(), &replication), (&roles.rewind.username, &rewind)];
+        let entries = [
+            (roles.replication.username.as_str(), &replication),
+            (&roles.rewind.username, &rewind),
+        ];
         Ok(passfile::write(&self.data_dir(), &entries)?)
     }
 
@@ -423,9 +426,8 @@ impl Elephant {
         };
         self.judge_disk_end(disk_end)?;
         let clean = control.state.is_clean();
-        let shutdown_end = disk_end
-            .filter(|_| control.state == ClusterControlState::ShutDown)
-            .map(|end| end.lsn);
+        let shutdown_end =
+            disk_end.filter(|_| control.state == ClusterControlState::ShutDown).map(|end| end.lsn);
         Ok(DataView::Cluster(ClusterData {
             system_identifier: control.system_identifier,
             disk_end,

@@ -218,7 +218,11 @@ impl Elephant {
     }
 
     /// Makes a promotion take exactly the reserved number.
-    pub(crate) fn reserve_timeline(&self, own: Timeline, reserved: Timeline) -> Result<(), JobError> {
+    pub(crate) fn reserve_timeline(
+        &self,
+        own: Timeline,
+        reserved: Timeline,
+    ) -> Result<(), JobError> {
         Ok(history::put_comment_history(&self.data_dir(), own, reserved)?)
     }
 }

@@ -29,7 +29,10 @@ pub async fn promise(context: &Context, epoch: Epoch) -> Result<JobOutput, JobEr
                 Ok(Err(why)) => why.to_string(),
                 _ => "the proof did not come in time".into(),
             };
-            tracing::warn!(why, "PostgreSQL is stopped, since its walreceiver cannot be proven gone");
+            tracing::warn!(
+                why,
+                "PostgreSQL is stopped, since its walreceiver cannot be proven gone"
+            );
             elephant.kill().await?;
             Ok(JobOutput::Stopped)
         }

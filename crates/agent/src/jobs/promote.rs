@@ -74,9 +74,8 @@ pub(super) async fn bar(context: &Context) -> Result<(), JobError> {
 fn check_against_ballot(context: &Context, epoch: Epoch, end: Position) -> Result<(), JobError> {
     let state = context.elephant.state();
     let change = state.changes.iter().find(|change| change.epoch == epoch);
-    let ballot = change.and_then(|change| {
-        change.verdicts.iter().find(|verdict| verdict.member == context.me)
-    });
+    let ballot = change
+        .and_then(|change| change.verdicts.iter().find(|verdict| verdict.member == context.me));
     let Some(ballot) = ballot else { return Ok(()) };
     let stated = ballot.position;
     if end.timeline < stated.timeline || end.lsn < stated.lsn {
@@ -87,10 +86,7 @@ fn check_against_ballot(context: &Context, epoch: Epoch, end: Position) -> Resul
 }
 
 /// Waits as long as the replay makes progress, three ttl without any at most.
-async fn until_promoted(
-    context: &Context,
-    pid: i32,
-) -> Result<crate::elephant::Seen, JobError> {
+async fn until_promoted(context: &Context, pid: i32) -> Result<crate::elephant::Seen, JobError> {
     let patience = context.timings.ttl * 3;
     let mut replayed = howdah_core::Lsn(0);
     loop {

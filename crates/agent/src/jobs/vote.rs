@@ -63,11 +63,9 @@ pub(super) async fn standing(
     // checkpoint again, for the control file moved on meanwhile.
     let mut last = None;
     for _ in 0..5 {
-        let control = howdah_postgres::control::ControlData::read(
-            &elephant.install,
-            &elephant.data_dir(),
-        )
-        .await?;
+        let control =
+            howdah_postgres::control::ControlData::read(&elephant.install, &elephant.data_dir())
+                .await?;
         let (end, history) = elephant.disk_end(control.scan_start()).await?;
         let replayed = match elephant.session(limit).await {
             Ok(session) => session.probe().await?.replay_lsn.unwrap_or_default(),

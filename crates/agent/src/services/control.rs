@@ -70,7 +70,9 @@ impl Desk {
 
 type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn streaming<T: Send + 'static>(receiver: mpsc::Receiver<Result<T, Status>>) -> Response<Streaming<T>> {
+fn streaming<T: Send + 'static>(
+    receiver: mpsc::Receiver<Result<T, Status>>,
+) -> Response<Streaming<T>> {
     Response::new(Box::pin(ReceiverStream::new(receiver)))
 }
 

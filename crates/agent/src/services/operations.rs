@@ -8,9 +8,7 @@
 use std::time::Duration;
 
 use howdah_core::{Command, Epoch, MemberName, Outcome};
-use howdah_rpc::control::{
-    Check, FailoverRequest, Progress, ReinitRequest, SwitchoverRequest,
-};
+use howdah_rpc::control::{Check, FailoverRequest, Progress, ReinitRequest, SwitchoverRequest};
 use howdah_rpc::peer::peer_client::PeerClient;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -30,9 +28,8 @@ async fn end(to: &Teller, desk: &Desk, done: bool, text: impl Into<String>) {
     let leader = desk.look(|sources| sources.leader().map(|name| name.0.clone()));
     let leader = leader.unwrap_or_default();
     let text = text.into();
-    let _ = to
-        .send(Ok(Progress { text, finished: true, done, leader, ..Progress::default() }))
-        .await;
+    let _ =
+        to.send(Ok(Progress { text, finished: true, done, leader, ..Progress::default() })).await;
 }
 
 async fn show(to: &Teller, checks: Vec<Check>) {
@@ -263,7 +260,9 @@ async fn follow_change(
             };
             return end(to, desk, wanted.is_none_or(|wanted| wanted == leader), text).await;
         }
-        if state.epoch() == epoch && state.switchover.is_none() && state.failover.is_none()
+        if state.epoch() == epoch
+            && state.switchover.is_none()
+            && state.failover.is_none()
             && state.election.is_none()
         {
             return end(to, desk, false, "given up: the leader stays; see the events above").await;
@@ -309,7 +308,8 @@ async fn ask_reinit(desk: &Desk, name: &MemberName, address: &str) -> Result<(),
     if *name == desk.me {
         return desk.orders.give(crate::order::Order::Reinit).await;
     }
-    let channel = howdah_rpc::channel::lazy(address, desk.timings.ttl).map_err(|e| e.to_string())?;
+    let channel =
+        howdah_rpc::channel::lazy(address, desk.timings.ttl).map_err(|e| e.to_string())?;
     let request = howdah_rpc::peer::ReinitRequest {
         scope: desk.state().scope.clone(),
         member: name.0.clone(),

@@ -65,9 +65,7 @@ impl Shell {
                     self.local.may_become_primary(epoch);
                 }
                 let job = job_of(&other).unwrap_or(Job::Kill);
-                self.begin(job, move |context, _| async move {
-                    jobs::run(&context, other).await
-                });
+                self.begin(job, move |context, _| async move { jobs::run(&context, other).await });
             }
         }
     }

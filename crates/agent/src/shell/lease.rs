@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use howdah_core::view::LeaseView;
 use howdah_core::{
-    BootInstant, ClusterState, Epoch, Incarnation, LeaseState, LeaderRecord, MemberName, Nonce,
+    BootInstant, ClusterState, Epoch, Incarnation, LeaderRecord, LeaseState, MemberName, Nonce,
 };
 
 /// Nonces that are remembered; older ones are long answered.

@@ -160,8 +160,8 @@ impl Local {
                         !matches!(failed.job, Job::Start | Job::StartInPlace | Job::Follow)
                     });
                 }
-                self.began_to_stream |= seen.streaming
-                    && self.server.seen.as_ref().is_none_or(|old| !old.streaming);
+                self.began_to_stream |=
+                    seen.streaming && self.server.seen.as_ref().is_none_or(|old| !old.streaming);
                 self.server.seen = Some(*seen);
             }
             Sight::StartingUp => self.server.silent_since = None,

@@ -283,7 +283,9 @@ impl Shell {
             End::Orderly | End::Foreign => {}
             End::Internal => {
                 if let Err(why) = self.context.elephant.kill().await {
-                    tracing::error!("cannot kill PostgreSQL: {why}; the guard does at the deadline");
+                    tracing::error!(
+                        "cannot kill PostgreSQL: {why}; the guard does at the deadline"
+                    );
                 }
             }
             End::GuardGone => self.context.elephant.kill_without_guard(),

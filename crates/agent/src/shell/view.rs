@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use howdah_core::view::{NodeView, PeerData, PeerView, View};
-use howdah_core::{
-    ClusterState, DataId, Epoch, Incarnation, Lsn, MemberName, Position, Timeline,
-};
+use howdah_core::{ClusterState, DataId, Epoch, Incarnation, Lsn, MemberName, Position, Timeline};
 use howdah_rpc::peer::Status;
 
 use super::Shell;
@@ -60,10 +58,7 @@ fn peer(status: &Status, age: std::time::Duration) -> PeerView {
         running: status.running,
         in_recovery: status.in_recovery,
         streaming_epoch: Epoch(status.streaming_epoch),
-        position: Position {
-            timeline: Timeline(status.timeline),
-            lsn: Lsn(status.receive_lsn),
-        },
+        position: Position { timeline: Timeline(status.timeline), lsn: Lsn(status.receive_lsn) },
         data_id: DataId(status.data_id),
         eligible: status.eligible,
         open: status.open_for_clients,

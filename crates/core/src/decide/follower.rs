@@ -41,7 +41,8 @@ fn clone(view: &View<'_>, why: impl Fn(MemberName) -> Reason) -> Decision {
         return Decision::wait(Reason::AwaitsLeader(view.state.epoch()));
     };
     let source = record.holder.clone();
-    if !ready(view, record).is_some_and(|peer| peer.open) {
+    // Roles and slots are there when its first checkpoint is.
+    if !ready(view, record).is_some_and(|peer| peer.open && peer.checkpointed) {
         return Decision::wait(Reason::CloneAwaits(source));
     }
     let action = Action::Clone { source: source.clone(), epoch: record.epoch };

@@ -58,7 +58,7 @@ impl Member {
         let root = root.unwrap_or_else(|| "/var/tmp/howdah-test".into());
         fs::create_dir_all(&root).unwrap();
         fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
-        let keep = tempfile::Builder::new().prefix("guard-").tempdir_in(&root).unwrap();
+        let keep = tempfile::Builder::new().prefix("guard_").tempdir_in(&root).unwrap();
         let dir = fs::canonicalize(keep.path()).unwrap();
         if Uid::effective().is_root() {
             let user = User::from_name("postgres").unwrap().unwrap();
