@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use howdah_rpc::control::FailoverRequest;
-use howdah_tests::{Cluster, Options};
+use howdah_tests::{Cluster, Options, wait_for};
 
 const SETTLE: Duration = Duration::from_secs(60);
 
@@ -13,8 +13,8 @@ async fn diverge(cluster: &mut Cluster) -> Result<(usize, usize)> {
     let old = cluster.leader().await?;
     // WAL that no standby gets: their walreceivers are stopped while it is written.
     for index in (0..3).filter(|index| *index != old) {
-        cluster.members[index]
-            .psql("ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()")?;
+        cluster.members[index].psql("ALTER SYSTEM SET primary_conninfo = ''")?;
+        cluster.members[index].psql("SELECT pg_reload_conf()")?;
     }
     cluster.members[old].psql("INSERT INTO t SELECT generate_series(900000, 901000)")?;
     cluster.members[old].kill_node();
@@ -67,10 +67,14 @@ async fn a_wiped_member_returns_as_a_new_node_with_a_fresh_copy() -> Result<()> 
     }
     let _ = std::fs::remove_file(dir.join("data.howdah"));
     cluster.start(other)?;
+    let id = |status: &howdah_rpc::control::ClusterStatus| status.members[other].node_id.clone();
+    wait_for("it is a new node", SETTLE, || async {
+        ensure!(id(&before) != id(&cluster.status().await?), "it is known under its old id");
+        Ok(())
+    })
+    .await?;
     cluster.settle(SETTLE).await?;
     let after = cluster.status().await?;
-    let id = |status: &howdah_rpc::control::ClusterStatus| status.members[other].node_id.clone();
-    ensure!(id(&before) != id(&after), "it came back under its old id");
     ensure!(after.epoch == before.epoch, "leadership moved");
     cluster.check_logs()
 }
