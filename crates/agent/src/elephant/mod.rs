@@ -82,6 +82,8 @@ pub enum JobOutput {
         authority: Option<Epoch>,
         /// Clients are admitted.
         open: bool,
+        /// It has this upstream already.
+        following: Option<(MemberName, Epoch)>,
     },
     /// The server is stopped.
     Stopped,

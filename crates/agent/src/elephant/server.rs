@@ -7,7 +7,7 @@ use howdah_guard::wire::{Reply, Request, StartPostgres};
 use howdah_postgres::datadir::Marker;
 use howdah_postgres::hba::HbaMode;
 use howdah_postgres::procs::{Children, Proc};
-use howdah_postgres::settings::{Dynamic, TargetTimeline};
+use howdah_postgres::settings::Dynamic;
 use howdah_postgres::{args, history, prepare, signals};
 
 use super::{Adopted, Elephant, GUARD_LIMIT, JobError, lock};
@@ -103,8 +103,12 @@ impl Elephant {
         lock(&self.now).clone()
     }
 
-    /// Starts the server: as a standby without upstream, or in place under a held lease.
-    pub(crate) async fn start(&self, authority: Option<Epoch>) -> Result<i32, JobError> {
+    /// Starts the server: as a standby, or in place under a held lease.
+    pub(crate) async fn start(
+        &self,
+        authority: Option<Epoch>,
+        now: Dynamic,
+    ) -> Result<i32, JobError> {
         let data_dir = self.data_dir();
         if Marker::Rewinding.is_set(&data_dir)? {
             return Err(JobError("the data directory is half rewound; it is never started".into()));
@@ -114,8 +118,7 @@ impl Elephant {
             self.disarm().await?;
             signals::write_standby_signal(&data_dir)?;
         }
-        let isolated = Dynamic { target: TargetTimeline::Latest, ..Dynamic::isolated() };
-        self.write_files(isolated, HbaMode::Barred)?;
+        self.write_files(now, HbaMode::Barred)?;
         let settings = self.settings();
         let request = Request::StartPostgres(StartPostgres {
             program: self.install.postgres(),

@@ -13,11 +13,10 @@ use howdah_postgres::hba::HbaMode;
 use howdah_postgres::initdb::{self, InitdbOptions};
 use howdah_postgres::rewind;
 use howdah_postgres::saved_wal::{Save, save_divergent_wal};
-use howdah_postgres::settings::Dynamic;
 use howdah_postgres::slots::slot_name;
 use howdah_postgres::{datadir, files};
 
-use super::start;
+use super::start::{self, isolation};
 use crate::elephant::{JobError, JobOutput};
 use crate::shell::Context;
 
@@ -88,7 +87,7 @@ pub async fn rewind(
         tracing::debug!(line, "pg_rewind");
     })
     .await?;
-    rewind::finish_rewind(&elephant.settings(), &Dynamic::isolated(), HbaMode::Barred)?;
+    rewind::finish_rewind(&elephant.settings(), &isolation(), HbaMode::Barred)?;
     Marker::Rewinding.clear(&data_dir)?;
     Ok(JobOutput::FreshData(data_id))
 }
@@ -103,7 +102,7 @@ async fn stop_cleanly(context: &Context) -> Result<(), JobError> {
     }
     if !running {
         let (end, _) = elephant.disk_end(control.scan_start()).await?;
-        let pid = elephant.start(None).await?;
+        let pid = elephant.start(None, isolation()).await?;
         let replayed = elephant
             .until_it_answers(pid, REPLAY_LIMIT, |seen| {
                 seen.in_recovery && seen.replayed.max(seen.received) >= end.lsn

@@ -15,8 +15,17 @@ pub async fn follow(
 ) -> Result<JobOutput, JobError> {
     let elephant = &context.elephant;
     elephant.promise(epoch)?;
+    let (_, mode) = elephant.written();
+    elephant.write_files(upstream(context, &leader)?, mode)?;
+    elephant.reload().await?;
+    Ok(JobOutput::Followed { leader, epoch })
+}
+
+/// The settings with which this member streams from `leader`.
+pub(super) fn upstream(context: &Context, leader: &MemberName) -> Result<Dynamic, JobError> {
+    let elephant = &context.elephant;
     let user = context.config.postgresql.authentication.replication.username.clone();
-    let source = elephant.source(&leader, &user)?;
+    let source = elephant.source(leader, &user)?;
     let slot = elephant.state().settings.use_slots.then(|| slot_name(&context.me));
     let upstream = Follow {
         host: source.host,
@@ -26,8 +35,5 @@ pub async fn follow(
         user: source.user,
         passfile: source.passfile,
     };
-    let (_, mode) = elephant.written();
-    elephant.write_files(Dynamic::follow(upstream, None), mode)?;
-    elephant.reload().await?;
-    Ok(JobOutput::Followed { leader, epoch })
+    Ok(Dynamic::follow(upstream, None))
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use howdah_core::Epoch;
+use howdah_core::{Epoch, Lsn};
+use howdah_postgres::control::ControlData;
+use howdah_postgres::settings::{Dynamic, TargetTimeline};
 
+use super::follow::upstream;
 use crate::elephant::{JobError, JobOutput};
 use crate::shell::Context;
 
@@ -39,20 +42,58 @@ pub(super) async fn until_gone(context: &Context, pid: i32, limit: Duration) -> 
     }
 }
 
-/// Starts as a standby without any upstream, and waits until it answers.
+/// No upstream and no archive; along the newest timeline that lies on the disk, see
+/// docs/decisions/0001.
+pub(super) fn isolation() -> Dynamic {
+    Dynamic { target: TargetTimeline::Latest, ..Dynamic::isolated() }
+}
+
+/// Starts as a standby without any upstream, and waits until it answers. Data that was rewound may
+/// need WAL that only the leader has before it is consistent; it is started following.
 pub async fn isolated(context: &Context) -> Result<JobOutput, JobError> {
-    let pid = context.elephant.start(None).await?;
+    if let Some(missing) = missing_wal(context).await? {
+        return following(context, missing).await;
+    }
+    let pid = context.elephant.start(None, isolation()).await?;
     wait(context, pid, true).await?;
-    Ok(JobOutput::Started { pid, authority: None, open: false })
+    Ok(JobOutput::Started { pid, authority: None, open: false, following: None })
+}
+
+/// Up to where WAL is needed that is not on the disk.
+async fn missing_wal(context: &Context) -> Result<Option<Lsn>, JobError> {
+    let elephant = &context.elephant;
+    let control = ControlData::read(&elephant.install, &elephant.data_dir()).await?;
+    if control.state.is_clean() {
+        return Ok(None);
+    }
+    let (end, _) = elephant.disk_end(control.scan_start()).await?;
+    let needed = control.min_recovery_end.lsn;
+    Ok((needed > end.lsn).then_some(needed))
+}
+
+async fn following(context: &Context, missing: Lsn) -> Result<JobOutput, JobError> {
+    let elephant = &context.elephant;
+    let state = elephant.state();
+    let leader = state.followable().filter(|record| record.holder != context.me);
+    let Some(record) = leader else {
+        let text = format!("it needs WAL up to {missing}, which only a leader can send");
+        return Err(JobError(text));
+    };
+    let (leader, epoch) = (record.holder.clone(), record.epoch);
+    elephant.promise(epoch)?;
+    let pid = elephant.start(None, upstream(context, &leader)?).await?;
+    wait(context, pid, true).await?;
+    let following = Some((leader, epoch));
+    Ok(JobOutput::Started { pid, authority: None, open: false, following })
 }
 
 /// Starts read-write under a lease that is held; the guard checks that once more, and removes
 /// standby.signal. It is put back when the postmaster has read it.
 pub async fn in_place(context: &Context, epoch: Epoch) -> Result<JobOutput, JobError> {
-    let pid = context.elephant.start(Some(epoch)).await?;
+    let pid = context.elephant.start(Some(epoch), isolation()).await?;
     wait(context, pid, false).await?;
     context.elephant.put_standby_signal().await?;
-    Ok(JobOutput::Started { pid, authority: Some(epoch), open: false })
+    Ok(JobOutput::Started { pid, authority: Some(epoch), open: false, following: None })
 }
 
 async fn wait(context: &Context, pid: i32, in_recovery: bool) -> Result<(), JobError> {

@@ -291,8 +291,12 @@ impl Local {
         }
         match output {
             JobOutput::Done => {}
-            JobOutput::Started { pid, authority, open } => {
-                self.server = Server { pid: Some(pid), authority, open, ..Server::default() };
+            JobOutput::Started { pid, authority, open, following } => {
+                if let Some((_, epoch)) = &following {
+                    self.promise = self.promise.max(*epoch);
+                }
+                self.server =
+                    Server { pid: Some(pid), authority, open, following, ..Server::default() };
                 (self.server_known, self.since) = (true, now);
                 self.promise_proven = None;
             }

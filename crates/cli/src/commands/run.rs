@@ -36,7 +36,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8, Failure> {
         use_cgroup: CgroupMode::Auto,
         stop_grace: config.stop_timeout + config.handover_timeout + GRACE,
         parent_death: args.die_with_parent,
-        disabled_deadline: std::env::var_os("HOWDAH_TEST_GUARD_DISABLED").is_some(),
+        disabled_deadline: howdah_guard::disabled_by_environment(),
     };
     let agent = AgentCommand {
         program: PathBuf::from("/proc/self/exe"),

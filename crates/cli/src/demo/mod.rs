@@ -113,7 +113,10 @@ async fn live(
     members.start_all()?;
     let status = first_start(console, &endpoints, members, layout.members.len()).await?;
     roles::create(layout, &status, members).await?;
-    introduce(console, layout, &status)?;
+    // A tour for programs prints one document: its report.
+    if !args.tour || console.format == Format::Table {
+        introduce(console, layout, &status)?;
+    }
     if args.tour {
         let report = tour::run(console, layout, members).await?;
         let text = output::render(console.format, &report, || report.table())?;
