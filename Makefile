@@ -35,7 +35,7 @@ doc:
 	cargo doc --workspace --no-deps --open
 
 perf: build ## speed limits; alone on the machine, never in CI
-	tools/with-test-root cargo nextest run --locked -p howdah-tests --run-ignored=only --profile perf
+	tools/with-test-root cargo run --locked -p howdah-tests --example perf -- $${RUNS:-10}
 
 kills: build ## 200 kill -9 of random processes; SEED and COUNT may be set
 	COUNT=$${COUNT:-200} tools/with-test-root cargo nextest run --locked -p howdah-tests --no-capture -E 'test(kills)'

@@ -46,6 +46,19 @@ pub async fn acks_again(writer: &Writer, since: Instant) -> Result<()> {
     .await
 }
 
+/// Waits until this member acknowledged so many writes.
+///
+/// # Errors
+/// If it does not, in time.
+pub async fn acks_by(writer: &Writer, member: usize, count: usize) -> Result<()> {
+    wait_for("this member acknowledges", Duration::from_secs(30), || async {
+        let acks = writer.acks().iter().filter(|ack| ack.member == member).count();
+        ensure!(acks >= count, "member {} acknowledged {acks}", member + 1);
+        Ok(())
+    })
+    .await
+}
+
 /// No acknowledgement of one member comes after another member has taken over. All times are of one
 /// clock, that of this process. Only for a run in which no member leads twice.
 ///

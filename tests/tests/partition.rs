@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use howdah_tests::checks::{acks_again, first_acks, lost, never_two_writable};
+use howdah_tests::checks::{acks_again, acks_by, first_acks, lost, never_two_writable};
 use howdah_tests::net::Net;
 use howdah_tests::{Cluster, Options, Writer, wait_for};
 
@@ -32,7 +32,7 @@ async fn an_isolated_primary_acknowledges_nothing_once_the_other_side_has_one() 
     let node = u16::try_from(leader + 1)?;
     net.isolate(node)?;
     let new = cluster.other_leader(leader, Duration::from_secs(30)).await?;
-    acks_again(&writer, Instant::now()).await?;
+    acks_by(&writer, new, 100).await?;
     net.heal(node)?;
     ensure!(cluster.settle(SETTLE).await? == new, "leadership moved again");
     let acks = writer.finish().await;

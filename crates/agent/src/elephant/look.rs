@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::shell::News;
 
 /// Pause between looks while a server is starting.
-const SOON: Duration = Duration::from_millis(30);
+const SOON: Duration = Duration::from_millis(15);
 
 impl Elephant {
     /// A fresh session as the local superuser.
@@ -113,7 +113,7 @@ impl Elephant {
                 let text = format!("PostgreSQL was not ready within {} s", limit.as_secs());
                 return Err(JobError(text));
             }
-            tokio::time::sleep(Duration::from_millis(15)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }

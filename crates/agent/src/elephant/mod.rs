@@ -418,7 +418,7 @@ impl Elephant {
         let (disk_end, history) = if running {
             (None, Vec::new())
         } else {
-            match self.disk_end(control.scan_start()).await {
+            match self.disk_end(&control).await {
                 Ok((end, history)) => (Some(end), history),
                 Err(why) => {
                     tracing::warn!(%why, "the end of the WAL on disk is not known");
@@ -455,14 +455,14 @@ impl Elephant {
         self.raise_floor(end)
     }
 
-    /// End of valid WAL on disk from a record that is known to be whole, and the history that leads
-    /// there: along the newest timeline that pg_wal holds a history of.
+    /// End of valid WAL on disk, and the history that leads there: along the newest timeline that
+    /// pg_wal holds a history of.
     pub(crate) async fn disk_end(
         &self,
-        from: Position,
+        control: &ControlData,
     ) -> Result<(Position, Vec<HistoryEntry>), JobError> {
+        let (control, from) = (control.clone(), control.scan_start());
         let data_dir = self.data_dir();
-        let control = ControlData::read(&self.install, &data_dir).await?;
         let newest = history::highest_real(&data_dir)?.max(from.timeline);
         let full = history::read_history(&data_dir, newest).unwrap_or_default();
         // A history that does not lead through the starting point belongs to another branch.

@@ -65,7 +65,7 @@ pub async fn rewind(
     stop_cleanly(context).await?;
     let control = ControlData::read(&elephant.install, &data_dir).await?;
     rewind::rewind_possible(&control)?;
-    let (end, _) = elephant.disk_end(control.scan_start()).await?;
+    let (end, _) = elephant.disk_end(&control).await?;
     let user = context.config.postgresql.authentication.rewind.username.clone();
     let from = elephant.source(source, &user)?;
     check_source(context, &from).await?;
@@ -101,7 +101,7 @@ async fn stop_cleanly(context: &Context) -> Result<(), JobError> {
         return Ok(());
     }
     if !running {
-        let (end, _) = elephant.disk_end(control.scan_start()).await?;
+        let (end, _) = elephant.disk_end(&control).await?;
         let pid = elephant.start(None, isolation()).await?;
         let replayed = elephant
             .until_it_answers(pid, REPLAY_LIMIT, |seen| {

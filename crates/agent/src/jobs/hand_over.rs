@@ -74,7 +74,7 @@ async fn shutdown_end(context: &Context) -> Result<Position, JobError> {
     if control.state != ClusterControlState::ShutDown {
         return Err(JobError(format!("the stop was not clean: {:?}", control.state)));
     }
-    Ok(elephant.disk_end(control.scan_start()).await?.0)
+    Ok(elephant.disk_end(&control).await?.0)
 }
 
 /// The receiver's standing, once it has everything.

@@ -50,11 +50,12 @@ async fn prove(context: &Context) -> Result<(), JobError> {
         elephant.reload().await?;
         let cut_off = elephant.session(PROOF_LIMIT).await?.is_cut_off().await?;
         let processes = elephant.processes().await?;
-        let receivers = processes.children().walreceivers();
-        if cut_off && receivers.is_empty() && look > 0 {
+        let children = processes.children();
+        // A child without a title yet might turn out to be one.
+        if cut_off && children.proves_no_walreceiver() && look > 0 {
             return Ok(());
         }
-        for pid in receivers {
+        for pid in children.walreceivers() {
             elephant.signal(pid, nix::libc::SIGTERM, None).await?;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -66,7 +66,7 @@ async fn missing_wal(context: &Context) -> Result<Option<Lsn>, JobError> {
     if control.state.is_clean() {
         return Ok(None);
     }
-    let (end, _) = elephant.disk_end(control.scan_start()).await?;
+    let (end, _) = elephant.disk_end(&control).await?;
     let needed = control.min_recovery_end.lsn;
     Ok((needed > end.lsn).then_some(needed))
 }

@@ -66,7 +66,7 @@ pub(super) async fn standing(
         let control =
             howdah_postgres::control::ControlData::read(&elephant.install, &elephant.data_dir())
                 .await?;
-        let (end, history) = elephant.disk_end(control.scan_start()).await?;
+        let (end, history) = elephant.disk_end(&control).await?;
         let replayed = match elephant.session(limit).await {
             Ok(session) => session.probe().await?.replay_lsn.unwrap_or_default(),
             Err(_) => end.lsn,

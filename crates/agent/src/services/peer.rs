@@ -56,8 +56,8 @@ impl Peer for PeerService {
                 if sender.send(Ok(status)).await.is_err() {
                     return;
                 }
-                // Changes at once, but no more than fifty a second; and a sign of life in between.
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                // Changes at once, but no more than a hundred a second; and a sign of life in between.
+                tokio::time::sleep(Duration::from_millis(10)).await;
                 if let Ok(Err(_)) = tokio::time::timeout(every, own.changed()).await {
                     return;
                 }
