@@ -179,7 +179,10 @@ impl Elephant {
                         title: process.title,
                     })
                     .collect();
-                let postmaster = self.postmaster().await?;
+                // The guard lists the postmaster first.
+                let postmaster = list.first().map(|process| process.pid);
+                let down = || JobError("PostgreSQL is down".into());
+                let postmaster = postmaster.ok_or_else(down)?;
                 Ok(Processes { postmaster, list, cluster_name: self.config.scope.clone() })
             }
             other => Err(JobError(format!("the guard answered {other:?}"))),

@@ -18,16 +18,15 @@ const STEP: Duration = Duration::from_secs(10);
 /// Admits clients, and drops on a standby the slots that it had as primary.
 pub async fn open(context: &Context) -> Result<JobOutput, JobError> {
     let elephant = &context.elephant;
+    let (now, _) = elephant.written();
+    elephant.write_files(now, HbaMode::Open)?;
+    elephant.reload().await?;
+    // Clients first; the standbys' retries find their slots a moment later.
     let session = elephant.session(STEP).await?;
     let probe = session.probe().await?;
     if probe.in_recovery {
         slots::change(&session, &slots::on_standby(&probe.slots)).await?;
-    }
-    let (now, _) = elephant.written();
-    elephant.write_files(now, HbaMode::Open)?;
-    elephant.reload().await?;
-    if !probe.in_recovery {
-        // Clients first; the standbys' retries find their slots a moment later.
+    } else {
         ensure_slots(context, &session).await?;
     }
     Ok(JobOutput::Opened)
@@ -45,10 +44,12 @@ async fn ensure_slots(context: &Context, session: &Session) -> Result<(), JobErr
     Ok(())
 }
 
-/// Roles and slots on a primary, then a checkpoint: before that, pg_rewind of others would see the
-/// old timeline in this one's control file.
+/// standby.signal, which the promotion took away, is put back, so that whatever else starts this
+/// directory gets a standby. Then roles and slots, then a checkpoint: before that, pg_rewind of others
+/// would see the old timeline in this one's control file.
 pub async fn prepare(context: &Context, epoch: Epoch) -> Result<JobOutput, JobError> {
     let elephant = &context.elephant;
+    elephant.put_standby_signal().await?;
     let session = elephant.session(STEP).await?;
     let (replication, rewind) = elephant.passwords()?;
     let names = &context.config.postgresql.authentication;

@@ -12,7 +12,7 @@ use howdah_postgres::procs::Kind;
 use howdah_postgres::session::{Session, SessionError};
 
 use super::vote::standing;
-use crate::elephant::{JobError, JobOutput};
+use crate::elephant::{JobError, JobOutput, Seen};
 use crate::shell::{Context, put};
 
 /// Limit of one step that needs no replay.
@@ -27,14 +27,15 @@ pub async fn promote(
     timeline: Timeline,
 ) -> Result<JobOutput, JobError> {
     let elephant = &context.elephant;
-    bar(context).await?;
-    let (end, _) = standing(context).await?;
+    // Promised and cut off: what is on the disk does not change while sessions are ended.
+    let (barred, standing) = tokio::join!(bar(context), standing(context));
+    barred?;
+    let (end, _) = standing?;
     check_against_ballot(context, epoch, end)?;
     elephant.reserve_timeline(end.timeline, timeline)?;
     let pid = elephant.postmaster().await?;
     elephant.leave_recovery(epoch).await?;
     let seen = until_promoted(context, pid).await?;
-    elephant.put_standby_signal().await?;
     if seen.timeline != timeline {
         return Err(JobError(format!(
             "PostgreSQL began timeline {}, timeline {timeline} was granted",
@@ -138,23 +139,26 @@ fn check_against_ballot(context: &Context, epoch: Epoch, end: Position) -> Resul
 }
 
 /// Waits as long as the replay makes progress, three ttl without any at most.
-async fn until_promoted(context: &Context, pid: i32) -> Result<crate::elephant::Seen, JobError> {
+async fn until_promoted(context: &Context, pid: i32) -> Result<Seen, JobError> {
+    let elephant = &context.elephant;
+    let session = elephant.session(STEP).await?;
     let patience = context.timings.ttl * 3;
-    let mut replayed = howdah_core::Lsn(0);
+    let (mut replayed, mut since) = (String::new(), tokio::time::Instant::now());
     loop {
-        let mut last = replayed;
-        let answered = context
-            .elephant
-            .until_it_answers(pid, patience, |seen| {
-                last = last.max(seen.replayed);
-                !seen.in_recovery
-            })
-            .await;
-        match answered {
-            Ok(seen) => return Ok(seen),
-            Err(_) if last > replayed => replayed = last,
-            Err(why) => return Err(why),
+        let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()::text \
+                   ELSE 'promoted' END";
+        let now = one(&session, sql).await?;
+        if now == "promoted" {
+            return elephant.until_it_answers(pid, STEP, |seen| !seen.in_recovery).await;
         }
+        if now != replayed {
+            (replayed, since) = (now, tokio::time::Instant::now());
+        }
+        if since.elapsed() >= patience {
+            let text = format!("the replay stands still at {replayed} for {patience:?}");
+            return Err(JobError(text));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

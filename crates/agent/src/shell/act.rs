@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 impl Shell {
     /// Takes in the applied state: the lease's clock, and what the guard must be told.
-    pub(super) fn take_in(&mut self, state: &ClusterState) {
+    pub(super) fn take_in(&mut self, state: &Arc<ClusterState>) {
         let now = self.context.clock.boot();
         let profile = self.context.config.profile;
         let fallback = self.context.timings;
@@ -28,7 +28,7 @@ impl Shell {
             Timings::for_profile(profile, ttl).unwrap_or(fallback).holder
         };
         let arming = self.lease.take_in(state, &self.context.me, limit, now);
-        self.context.elephant.set_state(Arc::new(state.clone()));
+        self.context.elephant.set_state(state.clone());
         let handing_over = state.switchover.as_ref().is_some_and(|s| s.to == self.context.me);
         self.context.elephant.hurry(handing_over || state.election.is_some());
         let Some(arming) = arming else { return };
