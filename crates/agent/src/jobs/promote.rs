@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use howdah_core::{Command, Epoch, Incarnation, Position, Timeline};
+use howdah_postgres::control::ControlData;
 use howdah_postgres::hba::HbaMode;
 use howdah_postgres::history;
 use howdah_postgres::procs::Kind;
 use howdah_postgres::session::{Session, SessionError};
 
-use super::vote::standing;
 use crate::elephant::{JobError, JobOutput, Seen};
 use crate::shell::{Context, put};
 
@@ -27,10 +27,15 @@ pub async fn promote(
     timeline: Timeline,
 ) -> Result<JobOutput, JobError> {
     let elephant = &context.elephant;
-    // Promised and cut off: what is on the disk does not change while sessions are ended.
-    let (barred, standing) = tokio::join!(bar(context), standing(context));
+    // Promised and cut off: what is on the disk does not change while sessions are ended. The look at
+    // the disk uses none, for that would be ended too.
+    let disk_end = async {
+        let control = ControlData::read(&elephant.install, &elephant.data_dir()).await?;
+        elephant.disk_end(&control).await
+    };
+    let (barred, end) = tokio::join!(bar(context), disk_end);
     barred?;
-    let (end, _) = standing?;
+    let (end, _) = end?;
     check_against_ballot(context, epoch, end)?;
     elephant.reserve_timeline(end.timeline, timeline)?;
     let pid = elephant.postmaster().await?;
