@@ -124,7 +124,7 @@ impl Member {
         command.arg("run").arg("-c").arg(self.dir.join("howdah.yml")).args(flags);
         command.envs(env).env(
             "HOWDAH_LOG",
-            "info,howdah_agent=debug,howdah_consensus=debug,howdah_postgres=debug,openraft=warn",
+            "info,howdah_agent=debug,howdah_consensus=debug,howdah_postgres=debug,openraft=error",
         );
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         let child = command.spawn().with_context(|| format!("spawn {}", self.name))?;

@@ -85,7 +85,7 @@ async fn a_wrong_major_version_and_a_foreign_raft_directory_are_refused_by_name(
     let version = cluster.members[one].data_dir().join("PG_VERSION");
     std::fs::write(&version, "13\n")?;
     let log = refuses(&mut cluster, one).await?;
-    ensure!(log.contains("PostgreSQL 13"), "it did not say which version: {log}");
+    ensure!(log.contains("belongs to 13"), "it did not say which version: {log}");
     std::fs::write(&version, "15\n")?;
     // The raft directory of another member, as after a mix-up of volumes.
     cluster.members[two].kill_node();

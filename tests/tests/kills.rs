@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use howdah_tests::{Cluster, Options, wait_for};
+use howdah_tests::{Cluster, Member, Options, wait_for};
 use nix::sys::signal::Signal;
 
 /// A small generator: the same seed gives the same victims.
@@ -22,6 +22,22 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Process id of the victim.
+fn pick(member: &Member, kind: &str, dice: &mut Dice) -> Result<i32> {
+    match kind {
+        "agent" => member.agent(),
+        "guard" => member.guard(),
+        "postmaster" => member.postmaster(),
+        _ => {
+            let postmaster = member.postmaster()?;
+            let processes = member.processes();
+            let below: Vec<i32> =
+                processes.iter().filter(|p| p.parent == postmaster).map(|p| p.pid).collect();
+            below.get(dice.throw(below.len().max(1))).copied().context("no backend")
+        }
+    }
+}
+
 #[tokio::test]
 async fn kills() -> Result<()> {
     let count = number("COUNT").unwrap_or(15);
@@ -33,21 +49,12 @@ async fn kills() -> Result<()> {
         let index = dice.throw(3);
         let kind = ["agent", "guard", "postmaster", "backend"][dice.throw(4)];
         let member = &cluster.members[index];
-        let victim = match kind {
-            "agent" => member.agent()?,
-            "guard" => member.guard()?,
-            "postmaster" => member.postmaster()?,
-            _ => {
-                let postmaster = member.postmaster()?;
-                let below: Vec<i32> = member
-                    .processes()
-                    .into_iter()
-                    .filter(|process| process.parent == postmaster)
-                    .map(|process| process.pid)
-                    .collect();
-                *below.get(dice.throw(below.len().max(1))).unwrap_or(&postmaster)
-            }
-        };
+        // What was killed before may be on its way back: the picture that was whole was a moment old.
+        let victim = wait_for("there is a victim", Duration::from_secs(30), || async {
+            pick(member, kind, &mut Dice(dice.0))
+        })
+        .await?;
+        dice.throw(1);
         println!("{round}: kill -9 of {}'s {kind} ({victim})", member.name);
         member.signal(victim, Signal::SIGKILL)?;
         if kind == "guard" {

@@ -7,6 +7,7 @@ use howdah_consensus::{Node, OpenError, Options};
 use howdah_core::{Command, Member, Secrets, Timings};
 use howdah_guard::client::GuardClient;
 use howdah_guard::wire::Event;
+use howdah_postgres::install::Install;
 use howdah_rpc::control::control_server::ControlServer;
 use howdah_rpc::peer::peer_server::PeerServer;
 use tokio::sync::mpsc;
@@ -77,6 +78,10 @@ async fn serve(
             tracing::error!("cannot open the replicated log: {error}");
             ExitCode::Foreign
         }
+        Err(Fault::Foreign(why)) => {
+            tracing::error!("cannot use the data directory: {why}");
+            ExitCode::Foreign
+        }
         Err(Fault::Other(why)) => {
             tracing::error!("cannot start: {why}");
             ExitCode::Error
@@ -87,6 +92,8 @@ async fn serve(
 /// Why the agent did not start.
 enum Fault {
     Store(OpenError),
+    /// PostgreSQL's programs and the data directory do not fit.
+    Foreign(String),
     Other(String),
 }
 
@@ -108,9 +115,12 @@ impl Agent {
         let settings = &config.bootstrap.settings;
         let timings = Timings::for_profile(config.profile, settings.ttl());
         let timings = timings.map_err(|error| other(error.to_string()))?;
+        let bin_dir = Some(config.postgresql.bin_dir.as_path());
+        let install = Install::find(bin_dir, Some(&config.postgresql.data_dir));
+        let install = install.map_err(|why| Fault::Foreign(why.to_string()))?;
         let node = Arc::new(Node::open(options(&config, timings)).await.map_err(Fault::Store)?);
         let elephant =
-            Elephant::new(config.clone(), guard).map_err(|why| other(why.to_string()))?;
+            Elephant::new(config.clone(), install, guard).map_err(|why| other(why.to_string()))?;
         let elephant = Arc::new(elephant);
         let (board, me) = (Arc::new(Board::default()), config.name.clone());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -36,6 +36,10 @@ use crate::config::Config;
 /// Limit of a question to the guard; it answers from memory.
 pub(crate) const GUARD_LIMIT: Duration = Duration::from_secs(2);
 
+/// How often a look at the data directory is tried again, and after which pause.
+const INSPECT_RETRIES: u32 = 5;
+const INSPECT_PAUSE: Duration = Duration::from_millis(500);
+
 /// A job failed; the sentence is for people.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -208,11 +212,8 @@ impl Elephant {
     /// promise is unknown, and no older epoch may be followed.
     ///
     /// # Errors
-    /// If its programs or its identity file cannot be read.
-    pub fn new(config: Config, guard: GuardClient) -> Result<Self, JobError> {
-        let bin_dir = Some(config.postgresql.bin_dir.as_path());
-        let install = Install::find(bin_dir, Some(&config.postgresql.data_dir));
-        let install = install.map_err(|error| JobError(error.to_string()))?;
+    /// If its identity file cannot be read.
+    pub fn new(config: Config, install: Install, guard: GuardClient) -> Result<Self, JobError> {
         let user = nix::unistd::User::from_uid(nix::unistd::geteuid());
         let os_user = user.ok().flatten().map(|user| user.name);
         let os_user = os_user.ok_or_else(|| {
@@ -386,10 +387,20 @@ impl Elephant {
     }
 
     /// Looks at the data directory: what it is, and while no server runs, where its WAL ends.
+    /// An error may pass (no memory for a child, a control file in the middle of a write); one that
+    /// stays makes the directory unusable.
     pub async fn inspect(&self, running: bool) -> DataView {
-        match self.try_inspect(running).await {
-            Ok(view) => view,
-            Err(why) => DataView::Unusable(why.to_string()),
+        let mut tries = 0;
+        loop {
+            match self.try_inspect(running).await {
+                Ok(view) => return view,
+                Err(why) if tries < INSPECT_RETRIES => {
+                    tracing::warn!(%why, "the data directory could not be looked at; tries again");
+                    tries += 1;
+                    tokio::time::sleep(INSPECT_PAUSE).await;
+                }
+                Err(why) => return DataView::Unusable(why.to_string()),
+            }
         }
     }
 

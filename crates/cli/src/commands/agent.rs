@@ -30,7 +30,7 @@ fn log_to_stderr(format: LogFormat) -> Result<(), Failure> {
         Ok(text) => EnvFilter::try_new(&text).map_err(|error| {
             Failure::Usage(format!("HOWDAH_LOG is `{text}`: {error}; write a level, as info"))
         })?,
-        Err(_) => EnvFilter::new("info,openraft=warn"),
+        Err(_) => EnvFilter::new("info,openraft=error"),
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
