@@ -118,7 +118,7 @@ impl Agent {
         let bin_dir = Some(config.postgresql.bin_dir.as_path());
         let install = Install::find(bin_dir, Some(&config.postgresql.data_dir));
         let install = install.map_err(|why| Fault::Foreign(why.to_string()))?;
-        let node = Arc::new(Node::open(options(&config, timings)).await.map_err(Fault::Store)?);
+        let node = Arc::new(open(&config, timings).await.map_err(Fault::Store)?);
         let elephant =
             Elephant::new(config.clone(), install, guard).map_err(|why| other(why.to_string()))?;
         let elephant = Arc::new(elephant);
@@ -172,6 +172,19 @@ impl Agent {
             }
             End::Foreign => ExitCode::Foreign,
             End::Internal | End::GuardGone => ExitCode::Internal,
+        }
+    }
+}
+
+/// Opens the log. An agent whose guard was killed may still be on its way out, and has it locked.
+async fn open(config: &Config, timings: Timings) -> Result<Node, OpenError> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        match Node::open(options(config, timings)).await {
+            Err(OpenError::Locked { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            opened => return opened,
         }
     }
 }
