@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::future::Future;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use nix::fcntl::{Flock, FlockArg};
 const FIRST_PORT: u16 = 20_000;
 /// One past the last.
 const LAST_PORT: u16 = 24_000;
+/// One for the machine, so that runs with different roots do not meet.
+const PORTS: &str = "/var/tmp/howdah-test.ports";
 /// Ports that one cluster takes.
 pub const BLOCK: u16 = 32;
 
@@ -41,7 +44,7 @@ impl Ground {
         let root = std::env::var_os("HOWDAH_TEST_ROOT");
         let root = root.map_or_else(|| PathBuf::from("/var/tmp/howdah-test"), PathBuf::from);
         fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
-        let port = next_block(&root)?;
+        let port = next_block(Path::new(PORTS))?;
         let dir = root.join(format!("{test}-{port}"));
         if dir.exists() {
             fs::remove_dir_all(&dir)?;
@@ -95,9 +98,11 @@ pub fn postgres_bin(major: u32) -> Result<PathBuf> {
 }
 
 /// The next block of ports, under a file lock, so that tests in parallel do not meet.
-fn next_block(root: &Path) -> Result<u16> {
-    let path = root.join("ports");
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+fn next_block(path: &Path) -> Result<u16> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.with_context(|| format!("open {}", path.display()))?;
+    // Whoever made it may be root, and the next one not; only the owner can change the mode.
+    let _ = file.set_permissions(fs::Permissions::from_mode(0o666));
     let mut file =
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).context("lock")?;
     let mut text = String::new();

@@ -8,12 +8,14 @@
 
 pub mod board;
 pub mod clock;
+pub mod cluster_config;
 pub mod config;
 pub mod elephant;
 pub mod explain;
 pub mod jobs;
 pub mod order;
 pub mod peers;
+pub mod reload;
 pub mod rest;
 pub mod services;
 pub mod shell;

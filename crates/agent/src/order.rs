@@ -2,11 +2,17 @@
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::reload::Reloaded;
+
 /// What is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Order {
     /// Replace the data by a fresh copy.
     Reinit,
+    /// Restart PostgreSQL.
+    Restart,
+    /// Read the configuration again; what came of it goes here.
+    Reload(oneshot::Sender<Result<Reloaded, String>>),
 }
 
 /// An order and where its answer goes: accepted, or why not.
@@ -29,8 +35,21 @@ impl Orders {
     /// Why it was refused, for people.
     pub async fn give(&self, order: Order) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
-        let stopping = || "this member is stopping".to_owned();
         self.0.send((order, answer)).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
     }
+
+    /// Has the configuration read again, and waits for what came of it.
+    ///
+    /// # Errors
+    /// Why it was not taken, for people; then nothing was changed.
+    pub async fn reload(&self) -> Result<Reloaded, String> {
+        let (answer, answered) = oneshot::channel();
+        self.give(Order::Reload(answer)).await?;
+        answered.await.map_err(|_| stopping())?
+    }
+}
+
+fn stopping() -> String {
+    "this member is stopping".to_owned()
 }

@@ -270,6 +270,7 @@ fn listen_to_guard(events: std::sync::mpsc::Receiver<Event>, outbox: mpsc::Unbou
 async fn announce(context: Arc<Context>) {
     let mut applied = context.node.applied();
     let mut status = context.node.status_changes();
+    let mut configured = context.elephant.current_changes();
     loop {
         let state = applied.borrow_and_update().state.clone();
         let node = context.node.status();
@@ -294,6 +295,7 @@ async fn announce(context: Arc<Context>) {
         tokio::select! {
             changed = applied.changed() => if changed.is_err() { return },
             changed = status.changed() => if changed.is_err() { return },
+            changed = configured.changed() => if changed.is_err() { return },
         }
     }
 }
@@ -307,7 +309,7 @@ fn draw_secrets() -> Secrets {
 }
 
 fn member(context: &Context, node_id: howdah_core::NodeId) -> Member {
-    let config = &context.config;
+    let config = context.elephant.current();
     let tags = &config.tags;
     let known = ["nofailover", "noloadbalance", "clonefrom", "nosync", "failover_priority"];
     let other = tags.all.iter().filter(|(key, _)| !known.contains(&key.as_str()));

@@ -39,7 +39,8 @@ impl Sources<'_> {
         self.heard.get(name).map(|heard| (&heard.status, self.now.since(heard.at)))
     }
 
-    fn fresh(&self, age: Duration) -> bool {
+    /// Whether words of this age are of now.
+    pub fn fresh(&self, age: Duration) -> bool {
         age <= self.state.settings.ttl()
     }
 
@@ -100,6 +101,7 @@ impl Sources<'_> {
             },
             paused: record.is_some_and(|record| record.paused),
             not_writable_because: self.why_not_writable().unwrap_or_default(),
+            pause_wanted: self.state.pause_wanted,
         }
     }
 
@@ -134,6 +136,7 @@ impl Sources<'_> {
             tags: tags(&known),
             node_id: known.node_id.to_string(),
             raft_role: self.raft_role(&known).into(),
+            fenced: self.state.fenced.contains(name),
             ..control::Member::default()
         };
         let Some((words, age)) = self.words(name) else { return shown };
@@ -151,6 +154,9 @@ impl Sources<'_> {
             shown.progress_bytes = words.progress_bytes;
             shown.in_progress = words.in_progress;
             shown.open_for_clients = words.open_for_clients;
+            shown.pending_restart.clone_from(&words.pending_restart);
+            shown.troubles.clone_from(&words.troubles);
+            shown.replication_state.clone_from(&words.replication_state);
         } else {
             shown.reason = format!("not heard for {:.1} s", age.as_secs_f64());
         }

@@ -120,7 +120,8 @@ pub struct AgentArgs {
 /// `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Directory for the demo; a new one below $TMPDIR or /var/tmp when left out
+    /// Directory for the demo, kept at the end; when left out, a new one below $TMPDIR or /var/tmp,
+    /// removed at the end
     #[arg(long)]
     pub dir: Option<PathBuf>,
     /// How many members
@@ -135,7 +136,7 @@ pub struct DemoArgs {
     /// Fail over in every way, measure, report, and end
     #[arg(long)]
     pub tour: bool,
-    /// Leave the directory behind
+    /// Leave the directory behind also without --dir
     #[arg(long)]
     pub keep: bool,
 }
@@ -206,6 +207,9 @@ pub struct FailoverArgs {
     /// Decide on the votes at hand, though acknowledged writes may be lost
     #[arg(long)]
     pub allow_data_loss: bool,
+    /// In maintenance mode: the silent leader's PostgreSQL is stopped, I have looked
+    #[arg(long)]
+    pub holder_is_stopped: bool,
     /// Do not ask
     #[arg(short, long, visible_alias = "force")]
     pub yes: bool,

@@ -15,6 +15,9 @@ pub enum Action {
     Renew {
         /// Of this epoch.
         epoch: Epoch,
+        /// Into maintenance mode, or staying in it. Otherwise, coming out of it, the guard has its
+        /// deadline before the renewal is proposed.
+        paused: bool,
     },
     /// Put a command into the log.
     Propose(Box<Command>),
@@ -31,6 +34,8 @@ pub enum Action {
     Kill,
     /// Stop the local PostgreSQL in good order (fast shutdown).
     Stop,
+    /// Checkpoint, then stop in good order, to be started again.
+    StopToRestart,
     /// Start as a standby without any upstream.
     StartIsolated,
     /// Start read-write, the lease being held.
@@ -142,7 +147,8 @@ impl Decision {
 impl std::fmt::Display for Action {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Action::Renew { epoch } => write!(f, "renew epoch={epoch}"),
+            Action::Renew { epoch, paused: false } => write!(f, "renew epoch={epoch}"),
+            Action::Renew { epoch, paused: true } => write!(f, "renew epoch={epoch} paused"),
             Action::Propose(command) => write!(f, "propose {}", brief(command)),
             Action::Vote { epoch, barred, bar_only } => {
                 write!(f, "vote epoch={epoch}")?;
@@ -153,6 +159,7 @@ impl std::fmt::Display for Action {
             }
             Action::Kill => f.write_str("kill"),
             Action::Stop => f.write_str("stop"),
+            Action::StopToRestart => f.write_str("stop to restart"),
             Action::StartIsolated => f.write_str("start isolated"),
             Action::StartInPlace { epoch } => write!(f, "start in place epoch={epoch}"),
             Action::Initdb { attempt, .. } => write!(f, "initdb attempt={attempt}"),
@@ -211,5 +218,7 @@ fn brief(command: &Command) -> String {
         Command::Renew { epoch, .. } => format!("renew epoch={epoch}"),
         Command::CastBallot { epoch, member, .. } => format!("ballot epoch={epoch} of {member}"),
         Command::Failover { epoch, .. } => format!("failover epoch={epoch}"),
+        Command::SetPause { paused, .. } => format!("set-pause {paused}"),
+        Command::SetFence { member, fenced, .. } => format!("set-fence {member} {fenced}"),
     }
 }

@@ -85,6 +85,9 @@ pub enum Command {
         ttl_ms: u64,
         /// Its WAL position.
         wal_lsn: Lsn,
+        /// Maintenance mode from now on: its guard has no deadline, and nobody opens an election.
+        #[serde(default)]
+        paused: bool,
     },
     /// The holder stops; its PostgreSQL is proven stopped or in recovery.
     Release {
@@ -157,6 +160,25 @@ pub enum Command {
         candidate: Option<MemberName>,
         /// Whether writes may be lost.
         allow_data_loss: bool,
+        /// In maintenance mode: the operator answers for it that the holder's PostgreSQL is stopped.
+        #[serde(default)]
+        holder_is_stopped: bool,
+        /// When.
+        at: WallTime,
+    },
+    /// An operator switches automatic actions off or on.
+    SetPause {
+        /// Off.
+        paused: bool,
+        /// When.
+        at: WallTime,
+    },
+    /// An operator keeps a member's PostgreSQL stopped, or lets it run again.
+    SetFence {
+        /// Who.
+        member: MemberName,
+        /// Stopped.
+        fenced: bool,
         /// When.
         at: WallTime,
     },
@@ -250,6 +272,9 @@ pub enum Rejection {
     /// An operator refused further renewals.
     #[error("an operator ended epoch {0}")]
     Evicted(Epoch),
+    /// Maintenance mode is on.
+    #[error("maintenance mode is on; `howdah resume` ends it")]
+    Paused,
     /// Somebody else holds the lease.
     #[error("{0} holds the lease")]
     OtherHolder(MemberName),
@@ -343,6 +368,8 @@ impl Command {
             | Command::CloseElection { at, .. }
             | Command::RecordTimeline { at, .. }
             | Command::Failover { at, .. }
+            | Command::SetPause { at, .. }
+            | Command::SetFence { at, .. }
             | Command::RequestSwitchover { at, .. }
             | Command::CancelSwitchover { at, .. }
             | Command::TransferLease { at, .. }

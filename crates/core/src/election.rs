@@ -53,6 +53,7 @@ fn why_ineligible(
     match tags {
         None => return Some("it is not a member".into()),
         Some(tags) if tags.nofailover => return Some("its tag nofailover is set".into()),
+        Some(_) if state.fenced.contains(member) => return Some("an operator fenced it".into()),
         Some(_) => {}
     }
     if ballot.bar_only {

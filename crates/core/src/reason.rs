@@ -122,8 +122,18 @@ pub enum Reason {
     ElectionAwaits(MemberName),
     /// The election cannot be closed.
     ElectionStuck(String),
+    /// Maintenance mode: nothing is started, stopped or promoted.
+    Paused,
+    /// Maintenance mode is left for what an operator asked for.
+    LeavesPause,
+    /// An operator asked for a restart.
+    RestartsOnRequest,
+    /// An operator keeps PostgreSQL stopped here.
+    Fenced,
     /// There is no leader to follow yet.
     AwaitsLeader(Epoch),
+    /// PostgreSQL is started when the leader has left recovery.
+    AwaitsPromotion(MemberName),
     /// There is nothing here: a copy is made.
     ClonesEmpty(MemberName),
     /// A copy or rewind was killed half way: copied anew.
@@ -268,6 +278,11 @@ impl Reason {
             Reason::ClosesElection(winner) => format!("closes the election: {winner} wins"),
             Reason::ElectionAwaits(member) => format!("the election waits for {member}"),
             Reason::ElectionStuck(why) => format!("the election cannot be closed: {why}"),
+            Reason::Paused => "maintenance mode: does nothing by itself".into(),
+            Reason::LeavesPause => "leaves maintenance mode".into(),
+            Reason::RestartsOnRequest => "restarts PostgreSQL, as an operator asked".into(),
+            Reason::Fenced => "an operator fenced this member: PostgreSQL stays stopped".into(),
+            Reason::AwaitsPromotion(leader) => format!("starts when {leader} has left recovery"),
             Reason::AwaitsLeader(epoch) => {
                 format!("waits until the leader of epoch {epoch} can be followed")
             }

@@ -201,6 +201,9 @@ pub struct FailoverWish {
     pub candidate: Option<MemberName>,
     /// Whether writes may be lost.
     pub allow_data_loss: bool,
+    /// In maintenance mode: the operator answers for it that the holder's PostgreSQL is stopped.
+    #[serde(default)]
+    pub holder_is_stopped: bool,
 }
 
 /// How a leader came to lead.
@@ -313,6 +316,10 @@ pub enum EventKind {
     Switchover,
     /// An operator asked for a failover.
     Failover,
+    /// Maintenance mode was switched on or off.
+    Pause,
+    /// A member was fenced or unfenced.
+    Fence,
 }
 
 impl std::fmt::Display for EventKind {
@@ -327,6 +334,8 @@ impl std::fmt::Display for EventKind {
             EventKind::Timeline => "timeline",
             EventKind::Switchover => "switchover",
             EventKind::Failover => "failover",
+            EventKind::Pause => "pause",
+            EventKind::Fence => "fence",
         })
     }
 }

@@ -73,6 +73,10 @@ pub struct ClusterState {
     pub transfer: Option<Transfer>,
     /// A failover that was asked for.
     pub failover: Option<FailoverWish>,
+    /// Maintenance mode is wanted; the record says whether it is in force.
+    pub pause_wanted: bool,
+    /// Members whose PostgreSQL an operator keeps stopped.
+    pub fenced: BTreeSet<MemberName>,
     /// Changes of leader, oldest first.
     pub changes: VecDeque<Change>,
     /// Events, oldest first.
@@ -88,6 +92,11 @@ impl ClusterState {
     /// The record, if its lease is held.
     pub fn held(&self) -> Option<&LeaderRecord> {
         self.leader.as_ref().filter(|record| record.state == LeaseState::Held)
+    }
+
+    /// Whether maintenance mode is in force.
+    pub fn paused(&self) -> bool {
+        self.leader.as_ref().is_some_and(|record| record.paused)
     }
 
     /// PostgreSQL's system identifier, once there is data.

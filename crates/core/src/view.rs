@@ -80,6 +80,8 @@ pub struct LeaseView {
     pub own_renewal: bool,
     /// When the last renewal was sent.
     pub renewal_sent: Option<BootInstant>,
+    /// When the newest renewal that was applied was sent.
+    pub renewed: Option<BootInstant>,
     /// A renewal is under way.
     pub renewing: bool,
 }
@@ -107,6 +109,8 @@ pub struct LocalView {
     pub bar_only: Option<Epoch>,
     /// An operator wants a fresh copy.
     pub reinit: bool,
+    /// An operator wants PostgreSQL restarted; over when it was started.
+    pub restart: bool,
     /// Roles and slots were looked after since the server became primary.
     pub primary_prepared: bool,
     /// A checkpoint has been taken since the last promotion.
@@ -194,6 +198,10 @@ pub enum Job {
     StartInPlace,
     /// Stopping.
     Stop,
+    /// Stopping, to be started again.
+    Restart,
+    /// Reading the configuration again.
+    Reload,
     /// Killing.
     Kill,
     /// Making the first data.
@@ -222,6 +230,8 @@ impl std::fmt::Display for Job {
             Job::Start => "starting PostgreSQL as a standby",
             Job::StartInPlace => "starting PostgreSQL in place",
             Job::Stop => "stopping PostgreSQL",
+            Job::Restart => "restarting PostgreSQL",
+            Job::Reload => "reading the configuration again",
             Job::Kill => "killing PostgreSQL",
             Job::Initdb => "making the first data",
             Job::Promise => "promising",

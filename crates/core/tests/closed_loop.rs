@@ -9,11 +9,12 @@ use howdah_testkit::sim::Sim;
 
 const SEEDS: &str = "0-200";
 /// What must have happened somewhere among all seeds, or the storm was none.
-const JOBS: [&str; 13] = [
+const JOBS: [&str; 14] = [
     "initdb",
     "start",
     "start in place",
     "stop",
+    "restart",
     "kill",
     "promise",
     "promote",

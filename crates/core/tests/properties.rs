@@ -24,6 +24,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let kind = prop_oneof![
         3 => 0u8..3, 1 => Just(3u8), 4 => 5u8..8, 2 => Just(8u8), 2 => Just(9u8),
         3 => Just(10u8), 4 => Just(11u8), 2 => Just(12u8), 1 => Just(13u8),
+        1 => Just(14u8), 1 => Just(15u8),
     ];
     let odd = prop::bool::weighted(0.15);
     let new = (kind, 0usize..4, 0usize..4, 0u64..4096, odd).prop_map(
@@ -129,6 +130,7 @@ impl World {
                 nonce: Nonce(bytes),
                 ttl_ms: 5000,
                 wal_lsn: self.ends[holder].0.lsn,
+                paused: kind == 1,
             },
             2 => Command::Release {
                 epoch,
@@ -198,7 +200,8 @@ impl World {
             }
             _ => {
                 let candidate = Some(name(other));
-                Command::Failover { epoch, candidate, allow_data_loss: odd, at: AT }
+                let (allow_data_loss, holder_is_stopped) = (odd, other == 0);
+                Command::Failover { epoch, candidate, allow_data_loss, holder_is_stopped, at: AT }
             }
         }
     }
@@ -407,6 +410,8 @@ fn the_random_sequences_reach_every_kind_of_change() {
         "RequestSwitchover",
         "TransferLease",
         "TakeBack",
+        "SetPause",
+        "SetFence",
     ] {
         let times = applied.get(kind).copied().unwrap_or_default();
         assert!(times >= 20, "{kind} was applied {times} times: {applied:?}");

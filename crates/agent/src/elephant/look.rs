@@ -8,7 +8,7 @@ use howdah_guard::wire::{Reply, Request};
 use howdah_postgres::session::{self, Probe, Session, SessionError};
 use tokio::sync::mpsc;
 
-use super::{Elephant, GUARD_LIMIT, JobError, Observed, Seen, Sight};
+use super::{Elephant, GUARD_LIMIT, JobError, Observed, Seen, Sight, lock};
 use crate::clock::Clock;
 use crate::shell::News;
 
@@ -39,6 +39,12 @@ impl Elephant {
             {
                 let asked = clock.boot();
                 let sight = self.look(limit).await;
+                if matches!(sight, Sight::Answer(_)) && lock(&self.pending).is_none() {
+                    // The files are re-read when a server starts or is adopted.
+                    if let Err(why) = self.look_for_pending(limit).await {
+                        tracing::debug!(%why, "parameters that wait for a restart are not known");
+                    }
+                }
                 let hurried = self.hurried.load(std::sync::atomic::Ordering::Relaxed);
                 if hurried || !matches!(sight, Sight::Answer(_)) {
                     pause = SOON;

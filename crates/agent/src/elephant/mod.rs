@@ -9,8 +9,9 @@
 mod look;
 mod server;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -196,6 +197,12 @@ pub struct Elephant {
     os_user: String,
     identity: Mutex<Identity>,
     now: Mutex<(Dynamic, HbaMode)>,
+    /// Postmaster of which it was proven that no client is in; 0: of none.
+    barred: AtomicI32,
+    /// The configuration with what was reloaded since the start.
+    current: tokio::sync::watch::Sender<Arc<Config>>,
+    /// Parameters that wait for a restart, as `old->new`; none: not looked yet.
+    pending: Mutex<Option<BTreeMap<String, String>>>,
     state: Mutex<Arc<ClusterState>>,
     percent: AtomicU32,
     bytes: AtomicU64,
@@ -230,12 +237,15 @@ impl Elephant {
         };
         identity.save(&config.postgresql.data_dir)?;
         Ok(Self {
+            current: tokio::sync::watch::Sender::new(Arc::new(config.clone())),
+            pending: Mutex::new(None),
             config,
             guard,
             install,
             os_user,
             identity: Mutex::new(identity),
             now: Mutex::new((Dynamic::isolated(), HbaMode::Barred)),
+            barred: AtomicI32::new(0),
             state: Mutex::default(),
             percent: AtomicU32::new(0),
             bytes: AtomicU64::new(0),
@@ -257,6 +267,36 @@ impl Elephant {
     /// The loop saw a new state.
     pub fn set_state(&self, state: Arc<ClusterState>) {
         *lock(&self.state) = state;
+    }
+
+    /// The configuration with what was reloaded since the start.
+    pub(crate) fn current(&self) -> Arc<Config> {
+        self.current.borrow().clone()
+    }
+
+    /// Changes of the configuration.
+    pub(crate) fn current_changes(&self) -> tokio::sync::watch::Receiver<Arc<Config>> {
+        self.current.subscribe()
+    }
+
+    /// A reload took this.
+    pub(crate) fn set_current(&self, config: Config) {
+        self.current.send_replace(Arc::new(config));
+    }
+
+    /// Parameters that wait for a restart, with old and new value as `old->new`.
+    pub(crate) fn pending_restart(&self) -> BTreeMap<String, String> {
+        lock(&self.pending).clone().unwrap_or_default()
+    }
+
+    /// Asks the server which parameters wait for a restart, and remembers it.
+    pub(crate) async fn look_for_pending(
+        &self,
+        limit: Duration,
+    ) -> Result<BTreeMap<String, String>, JobError> {
+        let pending = self.session(limit).await?.pending_restart().await?;
+        *lock(&self.pending) = Some(pending.clone());
+        Ok(pending)
     }
 
     /// Progress of the long job under way.
@@ -305,7 +345,8 @@ impl Elephant {
 
     /// Settings for rendering, of configuration and log together.
     pub(crate) fn settings(&self) -> PgSettings {
-        let (state, pg) = (self.state(), &self.config.postgresql);
+        let (state, config) = (self.state(), self.current());
+        let pg = &config.postgresql;
         let mut parameters = state.settings.parameters.clone();
         parameters.extend(pg.parameters.clone());
         let host = |address: &str| {

@@ -1,5 +1,6 @@
 //! The server's processes, through the guard: start, stop, kill, signal, and the deadline.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use howdah_core::{Epoch, Timeline};
@@ -32,17 +33,6 @@ impl Elephant {
             return Err(JobError("the guard answered something else than its status".into()));
         };
         let postmaster = status.postmaster;
-        if postmaster.is_none() {
-            // A server that is not below our guard is never taken as ours: it is ended first.
-            let data_dir = self.data_dir();
-            let killed = tokio::task::spawn_blocking(move || {
-                howdah_guard::orphans::kill_postgres_of(&data_dir)
-            });
-            let killed = killed.await?.map_err(|error| JobError(error.to_string()))?;
-            if killed > 0 {
-                tracing::warn!(killed, "ended processes of a PostgreSQL that was not our guard's");
-            }
-        }
         let identity = self.identity();
         let hba = std::fs::read_to_string(self.data_dir().join(howdah_postgres::hba::HBA_FILE));
         let open = hba.is_ok_and(|text| !text.contains(" reject"));
@@ -76,6 +66,35 @@ impl Elephant {
         }
     }
 
+    /// The first deadline after maintenance mode. An earlier attempt may have set one, which ends
+    /// sooner, so that it holds for this attempt too.
+    ///
+    /// # Errors
+    /// Why the guard has none.
+    pub async fn arm_first(&self, arming: Arming) -> Result<(), String> {
+        let Err(why) = self.arm(arming).await else { return Ok(()) };
+        match self.guard(Request::Status, GUARD_LIMIT).await {
+            Ok(Reply::Status(status))
+                if status.armed.is_some_and(|armed| armed.epoch == arming.epoch) =>
+            {
+                Ok(())
+            }
+            _ => Err(why),
+        }
+    }
+
+    /// Maintenance mode is in the log: no deadline from this renewal on.
+    ///
+    /// # Errors
+    /// Why the guard refused.
+    pub async fn disarm_for(&self, epoch: Epoch, renewals: u64) -> Result<(), String> {
+        let request = Request::Disarm { epoch, renewals };
+        match self.guard(request, GUARD_LIMIT).await.map_err(|why| why.to_string())? {
+            Reply::Done => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
     /// No deadline from now on. Only while no server is writable.
     pub(crate) async fn disarm(&self) -> Result<(), JobError> {
         let Reply::Status(status) = self.guard(Request::Status, GUARD_LIMIT).await? else {
@@ -94,8 +113,21 @@ impl Elephant {
         for warning in prepared.warnings {
             tracing::warn!("{warning}");
         }
+        if mode != HbaMode::Barred {
+            self.barred(0);
+        }
         *lock(&self.now) = (now, mode);
         Ok(prepared.changed)
+    }
+
+    /// No client is in this postmaster, nor gets in by the files that are written.
+    pub(crate) fn barred(&self, postmaster: i32) {
+        self.barred.store(postmaster, Ordering::Relaxed);
+    }
+
+    /// Whether that was proven for this postmaster.
+    pub(crate) fn is_barred(&self, postmaster: i32) -> bool {
+        self.barred.load(Ordering::Relaxed) == postmaster
     }
 
     /// What was written last.
@@ -114,6 +146,7 @@ impl Elephant {
             return Err(JobError("the data directory is half rewound; it is never started".into()));
         }
         history::remove_comment_history_above(&data_dir, history::highest_real(&data_dir)?)?;
+        self.end_foreign_server().await?;
         if authority.is_none() {
             self.disarm().await?;
             signals::write_standby_signal(&data_dir)?;
@@ -132,10 +165,27 @@ impl Elephant {
         std::fs::create_dir_all(data_dir.join("log"))
             .map_err(|error| JobError(format!("create {}/log: {error}", data_dir.display())))?;
         match self.guard(request, GUARD_LIMIT).await? {
-            Reply::Started { pid } => Ok(pid),
+            Reply::Started { pid } => {
+                *lock(&self.pending) = None;
+                self.barred(pid);
+                Ok(pid)
+            }
             Reply::Refused(why) => Err(JobError(format!("the guard refused: {why}"))),
             other => Err(JobError(format!("the guard answered {other:?}"))),
         }
+    }
+
+    /// A server that is not below our guard, left by a guard that was killed or started by a person,
+    /// is never taken as ours: it is ended before ours is started.
+    async fn end_foreign_server(&self) -> Result<(), JobError> {
+        let data_dir = self.data_dir();
+        let kill = move || howdah_guard::orphans::kill_postgres_of(&data_dir);
+        let killed = tokio::task::spawn_blocking(kill).await?;
+        let killed = killed.map_err(|error| JobError(error.to_string()))?;
+        if killed > 0 {
+            tracing::warn!(killed, "ended processes of a PostgreSQL that was not our guard's");
+        }
+        Ok(())
     }
 
     /// Ends every process of the server, and proves it.

@@ -4,6 +4,7 @@
 //! at any await. Every step can be repeated after that, or after a crash: what is half done carries
 //! a marker, what is done is found done.
 
+mod bar;
 pub mod data;
 pub mod doors;
 pub mod follow;
@@ -23,6 +24,7 @@ pub async fn run(context: &Context, action: Action) -> Result<JobOutput, JobErro
     match action {
         Action::Kill => start::kill(context).await,
         Action::Stop => start::stop(context).await,
+        Action::StopToRestart => start::stop_to_restart(context).await,
         Action::StartIsolated => start::isolated(context).await,
         Action::StartInPlace { epoch } => start::in_place(context, epoch).await,
         Action::Initdb { .. } => data::initdb(context).await,

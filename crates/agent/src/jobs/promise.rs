@@ -9,6 +9,7 @@ use std::time::Duration;
 use howdah_core::Epoch;
 use howdah_postgres::hba::HbaMode;
 
+use super::bar;
 use crate::elephant::{JobError, JobOutput};
 use crate::shell::Context;
 
@@ -22,7 +23,7 @@ pub async fn promise(context: &Context, epoch: Epoch) -> Result<JobOutput, JobEr
     if elephant.postmaster().await.is_err() {
         return Ok(JobOutput::Promised(epoch));
     }
-    match tokio::time::timeout(PROOF_LIMIT, prove(context)).await {
+    match tokio::time::timeout(PROOF_LIMIT, prove(context, epoch)).await {
         Ok(Ok(())) => Ok(JobOutput::Promised(epoch)),
         failed => {
             let why = match failed {
@@ -39,20 +40,34 @@ pub async fn promise(context: &Context, epoch: Epoch) -> Result<JobOutput, JobEr
     }
 }
 
-async fn prove(context: &Context) -> Result<(), JobError> {
+async fn prove(context: &Context, epoch: Epoch) -> Result<(), JobError> {
     let elephant = &context.elephant;
     let (now, mode) = elephant.written();
-    // A member that stands in an election keeps its readers until it wins.
-    let mode = if mode == HbaMode::Open { HbaMode::Open } else { HbaMode::Barred };
+    // A member that stands in an election keeps its readers until it wins; one that was handed the
+    // lease has won, and the reloads that this needs anyway prove its bar too.
+    let wins = elephant.state().leader.as_ref().is_some_and(|record| {
+        record.epoch == epoch && record.holder == context.me && record.renewals == 0
+    });
+    let mode = if mode == HbaMode::Open && !wins { HbaMode::Open } else { HbaMode::Barred };
     elephant.write_files(now.promised(), mode)?;
-    for look in 0.. {
+    let pid = elephant.postmaster().await?;
+    let mut session = elephant.session(PROOF_LIMIT).await?;
+    for look in 1.. {
         // The first look may still see a walreceiver that was started before the reload was read.
-        elephant.reload().await?;
-        let cut_off = elephant.session(PROOF_LIMIT).await?.is_cut_off().await?;
+        session = if wins {
+            bar::pass(context, session).await?
+        } else {
+            elephant.reload().await?;
+            elephant.session(PROOF_LIMIT).await?
+        };
+        let cut_off = session.is_cut_off().await?;
         let processes = elephant.processes().await?;
         let children = processes.children();
         // A child without a title yet might turn out to be one.
-        if cut_off && children.proves_no_walreceiver() && look > 0 {
+        if cut_off && children.proves_no_walreceiver() && look >= bar::PASSES {
+            if wins {
+                elephant.barred(pid);
+            }
             return Ok(());
         }
         for pid in children.walreceivers() {

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use howdah_core::{Command, Epoch, Incarnation, Position, Timeline};
 use howdah_postgres::control::ControlData;
-use howdah_postgres::hba::HbaMode;
 use howdah_postgres::history;
-use howdah_postgres::procs::Kind;
-use howdah_postgres::session::{Session, SessionError};
 
+use super::bar::{self, one};
 use crate::elephant::{JobError, JobOutput, Seen};
 use crate::shell::{Context, put};
 
@@ -33,7 +31,7 @@ pub async fn promote(
         let control = ControlData::read(&elephant.install, &elephant.data_dir()).await?;
         elephant.disk_end(&control).await
     };
-    let (barred, end) = tokio::join!(bar(context), disk_end);
+    let (barred, end) = tokio::join!(bar::keep(context), disk_end);
     barred?;
     let (end, _) = end?;
     check_against_ballot(context, epoch, end)?;
@@ -48,84 +46,6 @@ pub async fn promote(
         )));
     }
     Ok(JobOutput::Promoted { epoch, seen: Box::new(seen) })
-}
-
-/// Keeps clients out: the HBA file, a reload that is proven, and an end to every session that is
-/// older than it. Sessions of a hot standby survive a promotion, and would write; one that was still
-/// authenticating would have got in by the old file. Nothing on a standby waits for an
-/// acknowledgement, so that ending sessions exposes nothing.
-async fn bar(context: &Context) -> Result<(), JobError> {
-    let elephant = &context.elephant;
-    let (now, _) = elephant.written();
-    elephant.write_files(now, HbaMode::Barred)?;
-    let deadline = tokio::time::Instant::now() + STEP;
-    for _ in 0..2 {
-        let old = sessions_older_than_a_reload(context, deadline).await?;
-        until_ended(context, old, deadline).await?;
-    }
-    Ok(())
-}
-
-/// Reloads, and lists the sessions that began before that was in force.
-async fn sessions_older_than_a_reload(
-    context: &Context,
-    deadline: tokio::time::Instant,
-) -> Result<Vec<i32>, JobError> {
-    let elephant = &context.elephant;
-    let before = loaded_at(&elephant.session(STEP).await?).await?;
-    elephant.reload().await?;
-    loop {
-        // A session that knows of the reload was forked after the postmaster had read the file.
-        let session = elephant.session(STEP).await?;
-        if loaded_at(&session).await? != before {
-            let processes = elephant.processes().await?;
-            let (children, own) = (processes.children(), own_pid(&session).await?);
-            if children.pids(Kind::Unnamed).is_empty() {
-                return Ok(children.clients().into_iter().filter(|pid| *pid != own).collect());
-            }
-        }
-        if tokio::time::Instant::now() >= deadline {
-            return Err(JobError("PostgreSQL did not take the reload".into()));
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
-async fn loaded_at(session: &Session) -> Result<String, JobError> {
-    Ok(one(session, "SELECT pg_conf_load_time()::text").await?)
-}
-
-async fn own_pid(session: &Session) -> Result<i32, JobError> {
-    let text: String = one(session, "SELECT pg_backend_pid()::text").await?;
-    text.parse().map_err(|_| JobError(format!("{text} is no process id")))
-}
-
-async fn one(session: &Session, sql: &str) -> Result<String, SessionError> {
-    let rows = session.query(sql, &[]).await?;
-    let text = rows.first().and_then(|row| row.try_get::<_, String>(0).ok());
-    text.ok_or_else(|| SessionError::Answer { what: "a look", detail: "no row".into() })
-}
-
-async fn until_ended(
-    context: &Context,
-    mut old: Vec<i32>,
-    deadline: tokio::time::Instant,
-) -> Result<(), JobError> {
-    let elephant = &context.elephant;
-    while !old.is_empty() {
-        for pid in &old {
-            // It may have ended a moment ago; the next listing tells.
-            let _ = elephant.signal(*pid, nix::libc::SIGTERM, None).await;
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-        let processes = elephant.processes().await?;
-        let clients = processes.children().clients();
-        old.retain(|pid| clients.contains(pid));
-        if tokio::time::Instant::now() >= deadline {
-            return Err(JobError(format!("sessions {old:?} of clients do not end")));
-        }
-    }
-    Ok(())
 }
 
 /// The winner's disk must still hold what its ballot said.

@@ -28,6 +28,15 @@ pub async fn stop(context: &Context) -> Result<JobOutput, JobError> {
     Ok(JobOutput::Stopped)
 }
 
+/// A stop that a start follows: what the shutdown's own checkpoint has to do is done before.
+pub async fn stop_to_restart(context: &Context) -> Result<JobOutput, JobError> {
+    match context.elephant.session(context.timings.ttl).await {
+        Ok(session) => session.checkpoint(Duration::from_secs(600)).await?,
+        Err(why) => tracing::info!(%why, "no checkpoint before the restart"),
+    }
+    stop(context).await
+}
+
 /// Whether the postmaster ended within `limit`.
 pub(super) async fn until_gone(context: &Context, pid: i32, limit: Duration) -> bool {
     let deadline = tokio::time::Instant::now() + limit;

@@ -10,14 +10,16 @@ use howdah_core::{ClusterState, Epoch, MemberName, Timings};
 use howdah_rpc::control::control_server::Control;
 use howdah_rpc::control::{
     ClusterStatus, Event, EventsRequest, ExplainRequest, ExplainResponse, FailoverRequest,
-    HistoryRequest, HistoryResponse, Progress, ReinitRequest, StatusRequest, SwitchoverRequest,
+    FenceRequest, GetConfigRequest, GetConfigResponse, HistoryRequest, HistoryResponse,
+    PauseRequest, Progress, ReinitRequest, ReloadRequest, ReloadResponse, RestartRequest,
+    ResumeRequest, StatusRequest, SwitchoverRequest, UnfenceRequest,
 };
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::operations;
+use super::{operations, upkeep};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::explain;
@@ -83,6 +85,11 @@ impl Control for Desk {
     type SwitchoverStream = Streaming<Progress>;
     type FailoverStream = Streaming<Progress>;
     type ReinitStream = Streaming<Progress>;
+    type RestartStream = Streaming<Progress>;
+    type PauseStream = Streaming<Progress>;
+    type ResumeStream = Streaming<Progress>;
+    type FenceStream = Streaming<Progress>;
+    type UnfenceStream = Streaming<Progress>;
 
     async fn status(
         &self,
@@ -190,7 +197,66 @@ impl Control for Desk {
         request: Request<ReinitRequest>,
     ) -> Result<Response<Self::ReinitStream>, Status> {
         let (sender, receiver) = mpsc::channel(16);
-        tokio::spawn(operations::reinit(self.clone(), request.into_inner(), sender));
+        tokio::spawn(upkeep::reinit(self.clone(), request.into_inner(), sender));
         Ok(streaming(receiver))
+    }
+
+    async fn restart(
+        &self,
+        request: Request<RestartRequest>,
+    ) -> Result<Response<Self::RestartStream>, Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        tokio::spawn(upkeep::restart(self.clone(), request.into_inner(), sender));
+        Ok(streaming(receiver))
+    }
+
+    async fn reload(
+        &self,
+        request: Request<ReloadRequest>,
+    ) -> Result<Response<ReloadResponse>, Status> {
+        upkeep::reload(self, &request.into_inner().member).await.map(Response::new)
+    }
+
+    async fn pause(&self, _: Request<PauseRequest>) -> Result<Response<Self::PauseStream>, Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        tokio::spawn(upkeep::set_pause(self.clone(), true, sender));
+        Ok(streaming(receiver))
+    }
+
+    async fn resume(
+        &self,
+        _: Request<ResumeRequest>,
+    ) -> Result<Response<Self::ResumeStream>, Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        tokio::spawn(upkeep::set_pause(self.clone(), false, sender));
+        Ok(streaming(receiver))
+    }
+
+    async fn fence(
+        &self,
+        request: Request<FenceRequest>,
+    ) -> Result<Response<Self::FenceStream>, Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        let member = request.into_inner().member;
+        tokio::spawn(upkeep::set_fence(self.clone(), member, true, sender));
+        Ok(streaming(receiver))
+    }
+
+    async fn unfence(
+        &self,
+        request: Request<UnfenceRequest>,
+    ) -> Result<Response<Self::UnfenceStream>, Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        let member = request.into_inner().member;
+        tokio::spawn(upkeep::set_fence(self.clone(), member, false, sender));
+        Ok(streaming(receiver))
+    }
+
+    async fn get_config(
+        &self,
+        _: Request<GetConfigRequest>,
+    ) -> Result<Response<GetConfigResponse>, Status> {
+        let json = crate::cluster_config::to_json(&self.state());
+        Ok(Response::new(GetConfigResponse { json: json.to_string() }))
     }
 }

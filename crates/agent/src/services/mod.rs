@@ -3,3 +3,4 @@
 pub mod control;
 pub mod operations;
 pub mod peer;
+pub mod upkeep;

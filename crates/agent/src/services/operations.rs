@@ -1,4 +1,4 @@
-//! Switchover, failover and reinit as an operator sees them: preconditions, steps, and an end that
+//! Switchover and failover as an operator sees them: preconditions, steps, and an end that
 //! says truthfully whether it was done.
 //!
 //! Place: one task per request; it proposes one command and then watches the log and the members'
@@ -8,28 +8,37 @@
 use std::time::Duration;
 
 use howdah_core::{Command, Epoch, MemberName, Outcome};
-use howdah_rpc::control::{Check, FailoverRequest, Progress, ReinitRequest, SwitchoverRequest};
-use howdah_rpc::peer::peer_client::PeerClient;
+use howdah_rpc::control::{Check, FailoverRequest, Progress, SwitchoverRequest};
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::control::Desk;
 use crate::status::Sources;
 
-type Teller = mpsc::Sender<Result<Progress, Status>>;
+pub(super) type Teller = mpsc::Sender<Result<Progress, Status>>;
 
-async fn tell(to: &Teller, text: impl Into<String>) {
+pub(super) async fn tell(to: &Teller, text: impl Into<String>) {
     let progress = Progress { text: text.into(), ..Progress::default() };
     // A client that went away does not stop the work.
     let _ = to.send(Ok(progress)).await;
 }
 
-async fn end(to: &Teller, desk: &Desk, done: bool, text: impl Into<String>) {
+/// It was done.
+pub(super) async fn done(to: &Teller, desk: &Desk, text: impl Into<String>) {
+    last(to, desk, "", text).await;
+}
+
+/// It was not done; `error` is a word for programs.
+pub(super) async fn refused(to: &Teller, desk: &Desk, error: &str, text: impl Into<String>) {
+    last(to, desk, error, text).await;
+}
+
+async fn last(to: &Teller, desk: &Desk, error: &str, text: impl Into<String>) {
     let leader = desk.look(|sources| sources.leader().map(|name| name.0.clone()));
     let leader = leader.unwrap_or_default();
-    let text = text.into();
-    let _ =
-        to.send(Ok(Progress { text, finished: true, done, leader, ..Progress::default() })).await;
+    let (text, done, error) = (text.into(), error.is_empty(), error.to_owned());
+    let progress = Progress { text, finished: true, done, leader, error, ..Progress::default() };
+    let _ = to.send(Ok(progress)).await;
 }
 
 async fn show(to: &Teller, checks: Vec<Check>) {
@@ -44,6 +53,20 @@ fn check(name: &str, met: bool, detail: impl Into<String>) -> Check {
     Check { name: name.into(), met, detail: detail.into() }
 }
 
+/// The word for programs of a precondition that is not met.
+fn word_for(check: &str) -> &'static str {
+    match check {
+        "the Raft group has a quorum" => "no_quorum",
+        "there is a leader" => "no_leader",
+        "leader name matches" => "other_leader",
+        "no switchover is pending" => "switchover_pending",
+        "candidate is another member" => "is_leader",
+        "candidate is a member" => "no_such_member",
+        "there is a candidate" | "somebody could lead" => "no_candidate",
+        _ => "candidate_not_ready",
+    }
+}
+
 /// How `candidate` stands to taking over from the leader.
 fn candidate_checks(sources: &Sources<'_>, candidate: &MemberName, planned: bool) -> Vec<Check> {
     let state = sources.state;
@@ -55,6 +78,9 @@ fn candidate_checks(sources: &Sources<'_>, candidate: &MemberName, planned: bool
         !member.tags.nofailover,
         if member.tags.nofailover { "its tag nofailover is set" } else { "no tag forbids it" },
     )];
+    if state.fenced.contains(candidate) {
+        checks.push(check("candidate is not fenced", false, "`howdah unfence` lets it run again"));
+    }
     let words = sources.words(candidate).filter(|(_, age)| *age <= state.settings.ttl());
     let Some((words, _)) = words else {
         checks.push(check("candidate is heard", false, format!("{candidate} is silent")));
@@ -131,11 +157,12 @@ pub async fn switchover(desk: Desk, request: SwitchoverRequest, to: Teller) {
     }
     if let Some(unmet) = checks.iter().find(|check| !check.met) {
         let text = format!("refused: not met: {} ({})", unmet.name, unmet.detail);
-        return end(&to, &desk, false, text).await;
+        return refused(&to, &desk, word_for(&unmet.name), text).await;
     }
     let state = desk.state();
     let (Some(candidate), Some(record)) = (candidate, state.held()) else {
-        return end(&to, &desk, false, "refused: there is nobody to hand over").await;
+        let text = "refused: there is nobody to hand over";
+        return refused(&to, &desk, "no_candidate", text).await;
     };
     let (epoch, from) = (record.epoch, record.holder.clone());
     let command = Command::RequestSwitchover {
@@ -146,7 +173,7 @@ pub async fn switchover(desk: Desk, request: SwitchoverRequest, to: Teller) {
     };
     tell(&to, format!("{from} is to hand over to {candidate}")).await;
     if let Err(why) = put(&desk, command).await {
-        return end(&to, &desk, false, format!("refused: {why}")).await;
+        return refused(&to, &desk, "refused", format!("refused: {why}")).await;
     }
     let limit = desk.timings.handover + desk.timings.ttl * 4;
     follow_change(&desk, &to, epoch, Some(candidate), limit).await;
@@ -195,7 +222,7 @@ pub async fn failover(desk: Desk, request: FailoverRequest, to: Teller) {
     }
     if let Some(unmet) = checks.iter().find(|check| !check.met) {
         let text = format!("refused: not met: {} ({})", unmet.name, unmet.detail);
-        return end(&to, &desk, false, text).await;
+        return refused(&to, &desk, word_for(&unmet.name), text).await;
     }
     let candidate = Some(request.candidate.as_str()).filter(|name| !name.is_empty());
     let epoch = desk.state().epoch();
@@ -203,11 +230,12 @@ pub async fn failover(desk: Desk, request: FailoverRequest, to: Teller) {
         epoch,
         candidate: candidate.map(MemberName::from),
         allow_data_loss: request.allow_data_loss,
+        holder_is_stopped: request.holder_is_stopped,
         at: desk.clock.wall(),
     };
     tell(&to, format!("asked to end epoch {epoch}")).await;
     if let Err(why) = put(&desk, command).await {
-        return end(&to, &desk, false, format!("refused: {why}")).await;
+        return refused(&to, &desk, "refused", format!("refused: {why}")).await;
     }
     let limit = desk.timings.ttl * 8;
     follow_change(&desk, &to, epoch, candidate.map(MemberName::from), limit).await;
@@ -215,7 +243,7 @@ pub async fn failover(desk: Desk, request: FailoverRequest, to: Teller) {
 
 /// Puts a command into the log, and waits until this member has applied it too: what is asked of the
 /// state afterwards must not be older.
-async fn put(desk: &Desk, command: Command) -> Result<(), String> {
+pub(super) async fn put(desk: &Desk, command: Command) -> Result<(), String> {
     let limit = desk.timings.ttl * 2;
     let proposed = desk.node.propose(command, limit).await.map_err(|err| err.to_string())?;
     if let Outcome::Rejected(why) = proposed.outcome {
@@ -258,14 +286,17 @@ async fn follow_change(
                 }
                 _ => format!("{leader} leads with epoch {}", record.epoch),
             };
-            return end(to, desk, wanted.is_none_or(|wanted| wanted == leader), text).await;
+            let as_wanted = wanted.is_none_or(|wanted| wanted == leader);
+            let error = if as_wanted { "" } else { "other_leader" };
+            return last(to, desk, error, text).await;
         }
         if state.epoch() == epoch
             && state.switchover.is_none()
             && state.failover.is_none()
             && state.election.is_none()
         {
-            return end(to, desk, false, "given up: the leader stays; see the events above").await;
+            let text = "given up: the leader stays; see the events above";
+            return refused(to, desk, "given_up", text).await;
         }
         let news = async {
             tokio::select! {
@@ -276,81 +307,7 @@ async fn follow_change(
         };
         if tokio::time::timeout_at(deadline, news).await.is_err() {
             let text = format!("not finished within {} s; see `howdah list`", limit.as_secs());
-            return end(to, desk, false, text).await;
-        }
-    }
-}
-
-/// Has one standby's data replaced.
-pub async fn reinit(desk: Desk, request: ReinitRequest, to: Teller) {
-    let name = MemberName::from(request.member.as_str());
-    let state = desk.state();
-    let Some(member) = state.members.get(&name) else {
-        return end(&to, &desk, false, format!("refused: there is no member {name}")).await;
-    };
-    if state.held().is_none_or(|record| record.holder == name) {
-        let text = if state.held().is_some() {
-            format!("refused: {name} is the leader")
-        } else {
-            "refused: cluster has no leader to copy from".to_owned()
-        };
-        return end(&to, &desk, false, text).await;
-    }
-    let asked = ask_reinit(&desk, &name, &member.control_address).await;
-    if let Err(why) = asked {
-        return end(&to, &desk, false, format!("refused: {why}")).await;
-    }
-    tell(&to, format!("{name} replaces its data by a fresh copy")).await;
-    watch_reinit(&desk, &name, &to).await;
-}
-
-async fn ask_reinit(desk: &Desk, name: &MemberName, address: &str) -> Result<(), String> {
-    if *name == desk.me {
-        return desk.orders.give(crate::order::Order::Reinit).await;
-    }
-    let channel =
-        howdah_rpc::channel::lazy(address, desk.timings.ttl).map_err(|e| e.to_string())?;
-    let request = howdah_rpc::peer::ReinitRequest {
-        scope: desk.state().scope.clone(),
-        member: name.0.clone(),
-    };
-    let mut client = PeerClient::new(channel);
-    let answer = client.reinit(request);
-    let answer = tokio::time::timeout(desk.timings.ttl, answer).await;
-    let answer = answer.map_err(|_| format!("{name} does not answer"))?;
-    let answer = answer.map_err(|status| status.message().to_owned())?.into_inner();
-    if answer.accepted { Ok(()) } else { Err(answer.reason) }
-}
-
-/// Tells the progress until the member streams with other data than before.
-async fn watch_reinit(desk: &Desk, name: &MemberName, to: &Teller) {
-    let words = || desk.look(|sources| sources.words(name).map(|(words, _)| words.clone()));
-    let before = words().map_or(0, |words| words.data_id);
-    let (mut heard, mut own) = (desk.board.changes(), desk.board.own());
-    let mut last = String::new();
-    loop {
-        if let Some(now) = words() {
-            let text = if now.in_progress {
-                format!("{}: {} % ({} bytes)", now.state, now.progress_percent, now.progress_bytes)
-            } else {
-                format!("{}: {}", now.state, now.reason)
-            };
-            if text != last {
-                tell(to, format!("{name} {text}")).await;
-                last = text;
-            }
-            let fresh = now.data_id != before;
-            if fresh && now.streaming_epoch != 0 {
-                return end(to, desk, true, format!("{name} streams with fresh data")).await;
-            }
-        }
-        let news = async {
-            tokio::select! { _ = heard.changed() => {}, _ = own.changed() => {} }
-        };
-        let limit = Duration::from_secs(120);
-        if tokio::time::timeout(limit, news).await.is_err() || to.is_closed() {
-            let text = format!("no news of {name} for {} s; see `howdah list`", limit.as_secs());
-            return end(to, desk, false, text).await;
+            return refused(to, desk, "timeout", text).await;
         }
     }
 }

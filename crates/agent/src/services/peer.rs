@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use howdah_core::MemberName;
 use howdah_rpc::peer::peer_server::Peer;
-use howdah_rpc::peer::{ReinitRequest, ReinitResponse, Status, WatchRequest};
+use howdah_rpc::peer::{
+    ReinitRequest, ReinitResponse, ReloadRequest, ReloadResponse, RestartRequest, RestartResponse,
+    Status, WatchRequest,
+};
 use tokio_stream::Stream;
 use tonic::{Request, Response};
 
@@ -28,6 +31,15 @@ pub struct PeerService {
 type StatusStream = Pin<Box<dyn Stream<Item = Result<Status, tonic::Status>> + Send>>;
 
 impl PeerService {
+    fn meant(&self, scope: &str, member: &str) -> Result<(), tonic::Status> {
+        self.same_cluster(scope)?;
+        if member == self.me.0 {
+            return Ok(());
+        }
+        let text = format!("this is member {}, not {member}", self.me);
+        Err(tonic::Status::failed_precondition(text))
+    }
+
     fn same_cluster(&self, scope: &str) -> Result<(), tonic::Status> {
         if scope == self.scope {
             return Ok(());
@@ -72,15 +84,41 @@ impl Peer for PeerService {
         request: Request<ReinitRequest>,
     ) -> Result<Response<ReinitResponse>, tonic::Status> {
         let request = request.into_inner();
-        self.same_cluster(&request.scope)?;
-        if request.member != self.me.0 {
-            let text = format!("this is member {}, not {}", self.me, request.member);
-            return Err(tonic::Status::failed_precondition(text));
-        }
+        self.meant(&request.scope, &request.member)?;
         let answer = self.orders.give(Order::Reinit).await;
         Ok(Response::new(ReinitResponse {
             accepted: answer.is_ok(),
             reason: answer.err().unwrap_or_default(),
+        }))
+    }
+
+    async fn restart(
+        &self,
+        request: Request<RestartRequest>,
+    ) -> Result<Response<RestartResponse>, tonic::Status> {
+        let request = request.into_inner();
+        self.meant(&request.scope, &request.member)?;
+        let answer = self.orders.give(Order::Restart).await;
+        Ok(Response::new(RestartResponse {
+            accepted: answer.is_ok(),
+            reason: answer.err().unwrap_or_default(),
+        }))
+    }
+
+    async fn reload(
+        &self,
+        request: Request<ReloadRequest>,
+    ) -> Result<Response<ReloadResponse>, tonic::Status> {
+        let request = request.into_inner();
+        self.meant(&request.scope, &request.member)?;
+        Ok(Response::new(match self.orders.reload().await {
+            Ok(reloaded) => ReloadResponse {
+                reason: String::new(),
+                applied: reloaded.applied,
+                needs_restart: reloaded.needs_restart,
+                needs_howdah_restart: reloaded.needs_howdah_restart,
+            },
+            Err(reason) => ReloadResponse { reason, ..ReloadResponse::default() },
         }))
     }
 }

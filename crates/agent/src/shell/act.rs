@@ -10,9 +10,10 @@ use howdah_core::{
 };
 use howdah_guard::wire::Event;
 
-use super::{Context, End, News, Proposal, Shell};
+use super::{Arming, Context, End, ForGuard, News, Proposal, Shell};
 use crate::elephant::{JobError, JobOutput};
 use crate::jobs;
+use crate::reload::Reloaded;
 
 /// Pause after a refused proposal.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -31,8 +32,19 @@ impl Shell {
         self.context.elephant.set_state(state.clone());
         let handing_over = state.switchover.as_ref().is_some_and(|s| s.to == self.context.me);
         self.context.elephant.hurry(handing_over || state.election.is_some());
-        let Some(arming) = arming else { return };
         let (context, outbox) = (self.context.clone(), self.outbox.clone());
+        let arming = match arming {
+            None => return,
+            Some(ForGuard::Arm(arming)) => arming,
+            Some(ForGuard::Disarm { epoch, renewals }) => {
+                tokio::spawn(async move {
+                    if let Err(why) = context.elephant.disarm_for(epoch, renewals).await {
+                        tracing::warn!(why, "the guard keeps a deadline in maintenance mode");
+                    }
+                });
+                return;
+            }
+        };
         tokio::spawn(async move {
             let result = context.elephant.arm(arming).await;
             let (epoch, deadline, sent) = (arming.epoch, arming.deadline, arming.sent);
@@ -49,7 +61,7 @@ impl Shell {
             return;
         }
         match action.clone() {
-            Action::Renew { epoch } => self.renew(state, epoch),
+            Action::Renew { epoch, paused } => self.renew(state, epoch, paused),
             Action::Propose(command) => self.propose(*command),
             Action::Vote { epoch, barred, bar_only } => self.vote(epoch, barred, bar_only),
             Action::RecordTimeline { epoch, timeline } => self.record(epoch, timeline),
@@ -87,7 +99,7 @@ impl Shell {
         });
     }
 
-    fn renew(&mut self, state: &ClusterState, epoch: Epoch) {
+    fn renew(&mut self, state: &ClusterState, epoch: Epoch, paused: bool) {
         let nonce = Nonce(rand::random());
         let now = self.context.clock.boot();
         self.lease.sending(nonce, now);
@@ -98,12 +110,51 @@ impl Shell {
             nonce,
             ttl_ms: state.settings.ttl_ms,
             wal_lsn: written.unwrap_or_default(),
+            paused,
         };
+        // Out of maintenance mode: the guard has its deadline before anybody may count on it.
+        let first = state.held().filter(|record| record.paused && !paused).map(|record| Arming {
+            epoch,
+            renewals: record.renewals + 1,
+            sent: now,
+            deadline: now + self.context.timings.holder,
+        });
         let (context, outbox) = (self.context.clone(), self.outbox.clone());
         let limit = self.context.timings.renew_every;
         tokio::spawn(async move {
-            let result = put(&context, command, limit).await;
+            let armed = match first {
+                Some(arming) => context.elephant.arm_first(arming).await,
+                None => Ok(()),
+            };
+            let result = match armed {
+                Ok(()) => put(&context, command, limit).await,
+                Err(why) => Err(format!("the guard took no deadline: {why}")),
+            };
             let _ = outbox.send(News::RenewalEnded(result));
+        });
+    }
+
+    /// Reads the configuration again. Without an `answer` the log tells what came of it.
+    pub(super) fn reload(
+        &mut self,
+        answer: Option<tokio::sync::oneshot::Sender<Result<Reloaded, String>>>,
+    ) {
+        if let Some(job) = self.local.job() {
+            tracing::warn!(%job, "no reload while this is under way; ask again");
+            return;
+        }
+        self.begin(Job::Reload, move |context, _| async move {
+            let result = crate::reload::reload(&context).await;
+            match (&result, &answer) {
+                (Ok(reloaded), _) => tracing::info!("configuration read again: {reloaded}"),
+                (Err(why), None) => tracing::error!("configuration not taken: {why}"),
+                (Err(_), Some(_)) => {}
+            }
+            if let Some(answer) = answer {
+                // Whoever asked may have gone away.
+                let _ = answer.send(result);
+            }
+            Ok(JobOutput::Done)
         });
     }
 
@@ -277,8 +328,9 @@ impl Shell {
                 self.stopping = if fast { Stopping::Fast } else { Stopping::Orderly };
             }
             Event::GuardGone => self.end = Some(End::GuardGone),
-            Event::Reload | Event::Reexec => {
-                tracing::info!("configuration is read at start only; restart howdah to change it");
+            Event::Reload => self.reload(None),
+            Event::Reexec => {
+                tracing::info!("restart howdah to use another program file");
             }
         }
     }
@@ -294,6 +346,7 @@ fn job_of(action: &Action) -> Option<Job> {
         | Action::End => return None,
         Action::Kill => Job::Kill,
         Action::Stop => Job::Stop,
+        Action::StopToRestart => Job::Restart,
         Action::StartIsolated => Job::Start,
         Action::StartInPlace { .. } => Job::StartInPlace,
         Action::Initdb { .. } => Job::Initdb,
@@ -333,6 +386,8 @@ fn kind(command: &Command) -> &'static str {
         Command::RequestSwitchover { .. } => "switchover",
         Command::CancelSwitchover { .. } => "cancel-switchover",
         Command::TakeBack { .. } => "take-back",
+        Command::SetPause { .. } => "pause",
+        Command::SetFence { .. } => "fence",
         _ => "other",
     }
 }

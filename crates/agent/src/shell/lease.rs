@@ -41,11 +41,27 @@ pub struct Lease {
     deadline: Option<BootInstant>,
     armed: Option<Epoch>,
     own_renewal: bool,
+    /// When the newest renewal that was applied was sent.
+    renewed: Option<BootInstant>,
     /// Renewals sent before this give no right to go read-write in place.
     void_before: BootInstant,
 }
 
 /// What the guard must be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForGuard {
+    /// A deadline.
+    Arm(Arming),
+    /// Maintenance mode is in the log: no deadline.
+    Disarm {
+        /// Epoch of the record.
+        epoch: Epoch,
+        /// Its renewals.
+        renewals: u64,
+    },
+}
+
+/// A deadline for the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arming {
     /// Epoch of the record.
@@ -73,6 +89,7 @@ impl Lease {
             deadline: None,
             armed: None,
             own_renewal: false,
+            renewed: None,
             void_before: now,
         }
     }
@@ -84,7 +101,7 @@ impl Lease {
         me: &MemberName,
         holder_limit: impl Fn(&LeaderRecord) -> std::time::Duration,
         now: BootInstant,
-    ) -> Option<Arming> {
+    ) -> Option<ForGuard> {
         let record = state.leader.as_ref();
         let key = Key {
             epoch: state.epoch(),
@@ -115,8 +132,15 @@ impl Lease {
             self.lose();
         }
         let sent = self.sent.get(&record.nonce).copied()?;
+        self.renewed = Some(sent);
+        let (epoch, renewals) = (record.epoch, record.renewals);
+        if record.paused {
+            (self.deadline, self.armed) = (None, None);
+            self.own_renewal |= sent >= self.void_before;
+            return Some(ForGuard::Disarm { epoch, renewals });
+        }
         let deadline = sent + holder_limit(record);
-        Some(Arming { epoch: record.epoch, renewals: record.renewals, sent, deadline })
+        Some(ForGuard::Arm(Arming { epoch, renewals, sent, deadline }))
     }
 
     /// A renewal is about to be sent.
@@ -155,6 +179,7 @@ impl Lease {
         self.deadline = None;
         self.armed = None;
         self.own_renewal = false;
+        self.renewed = None;
         self.last_sent = None;
         self.sent.clear();
     }
@@ -168,6 +193,7 @@ impl Lease {
             armed: self.armed,
             own_renewal: self.own_renewal,
             renewal_sent: self.last_sent,
+            renewed: self.renewed,
             renewing: self.renewing || self.withheld,
         }
     }
@@ -196,6 +222,13 @@ mod tests {
         Lease { incarnation: Incarnation(7), ..Lease::new(BootInstant(0)) }
     }
 
+    fn deadline_in(given: Option<ForGuard>) -> Arming {
+        match given {
+            Some(ForGuard::Arm(arming)) => arming,
+            other => panic!("no deadline: {other:?}"),
+        }
+    }
+
     fn limit(_: &LeaderRecord) -> Duration {
         Duration::from_nanos(1000)
     }
@@ -205,7 +238,7 @@ mod tests {
         let (mut lease, me) = (lease(), MemberName::from("n1"));
         lease.sending(Nonce(1), BootInstant(100));
         lease.sending(Nonce(2), BootInstant(900));
-        let arming = lease.take_in(&held(1, 1), &me, limit, BootInstant(950)).unwrap();
+        let arming = deadline_in(lease.take_in(&held(1, 1), &me, limit, BootInstant(950)));
         assert_eq!((arming.sent, arming.deadline), (BootInstant(100), BootInstant(1100)));
     }
 
@@ -220,20 +253,37 @@ mod tests {
         let (mut lease, me) = (lease(), MemberName::from("n1"));
         lease.sending(Nonce(1), BootInstant(100));
         lease.void(BootInstant(200));
-        let arming = lease.take_in(&held(1, 1), &me, limit, BootInstant(300)).unwrap();
+        let arming = deadline_in(lease.take_in(&held(1, 1), &me, limit, BootInstant(300)));
         lease.armed(arming.epoch, arming.deadline, arming.sent);
         assert!(!lease.view().own_renewal);
         lease.sending(Nonce(2), BootInstant(400));
-        let arming = lease.take_in(&held(2, 2), &me, limit, BootInstant(500)).unwrap();
+        let arming = deadline_in(lease.take_in(&held(2, 2), &me, limit, BootInstant(500)));
         lease.armed(arming.epoch, arming.deadline, arming.sent);
         assert!(lease.view().own_renewal);
+    }
+
+    #[test]
+    fn in_pause_there_is_no_deadline_until_a_renewal_ends_it() {
+        let (mut lease, me) = (lease(), MemberName::from("n1"));
+        lease.sending(Nonce(1), BootInstant(100));
+        let before = deadline_in(lease.take_in(&held(1, 1), &me, limit, BootInstant(150)));
+        lease.armed(before.epoch, before.deadline, before.sent);
+        lease.sending(Nonce(2), BootInstant(300));
+        let mut paused = held(2, 2);
+        paused.leader.as_mut().unwrap().paused = true;
+        let given = lease.take_in(&paused, &me, limit, BootInstant(350));
+        assert_eq!(given, Some(ForGuard::Disarm { epoch: Epoch(3), renewals: 2 }));
+        assert_eq!((lease.view().deadline, lease.view().armed), (None, None));
+        lease.sending(Nonce(3), BootInstant(500));
+        let after = deadline_in(lease.take_in(&held(3, 3), &me, limit, BootInstant(550)));
+        assert_eq!(after.deadline, BootInstant(1500));
     }
 
     #[test]
     fn losing_the_record_takes_every_right() {
         let (mut lease, me) = (lease(), MemberName::from("n1"));
         lease.sending(Nonce(1), BootInstant(100));
-        let arming = lease.take_in(&held(1, 1), &me, limit, BootInstant(150)).unwrap();
+        let arming = deadline_in(lease.take_in(&held(1, 1), &me, limit, BootInstant(150)));
         lease.armed(arming.epoch, arming.deadline, arming.sent);
         let mut revoked = held(1, 1);
         revoked.leader.as_mut().unwrap().state = LeaseState::Revoked;

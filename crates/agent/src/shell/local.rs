@@ -47,6 +47,8 @@ pub struct Local {
     bar_only: Option<Epoch>,
     /// An operator wants a fresh copy.
     pub reinit: bool,
+    /// An operator wants a restart.
+    pub restart: bool,
     primary_prepared: bool,
     checkpointed: bool,
     /// The data directory is to be looked at.
@@ -71,6 +73,7 @@ impl Local {
             failed: None,
             bar_only: None,
             reinit: false,
+            restart: false,
             primary_prepared: false,
             checkpointed: false,
             inspect: true,
@@ -185,6 +188,7 @@ impl Local {
             failed: self.failed.clone(),
             bar_only: self.bar_only,
             reinit: self.reinit,
+            restart: self.restart,
             primary_prepared: self.primary_prepared,
             checkpointed: self.checkpointed,
         }
@@ -233,7 +237,7 @@ impl Local {
         self.numbers += 1;
         let number = self.numbers;
         self.running = Some(Running { number, job, abort: abort(number) });
-        if job == Job::Kill || job == Job::Stop {
+        if matches!(job, Job::Kill | Job::Stop | Job::Restart) {
             return;
         }
         match job {
@@ -285,7 +289,16 @@ impl Local {
     fn succeeded(&mut self, job: Job, output: JobOutput, now: BootInstant) {
         // A server that merely starts has proven nothing yet: its failures are kept until it
         // streams or serves, so that an endless start-and-fall is noticed.
-        let keeps = matches!(job, Job::Start | Job::Kill | Job::Stop | Job::Promise | Job::Follow);
+        let keeps = matches!(
+            job,
+            Job::Start
+                | Job::Kill
+                | Job::Stop
+                | Job::Restart
+                | Job::Promise
+                | Job::Follow
+                | Job::Reload
+        );
         if !keeps {
             self.failed = None;
         }
@@ -299,6 +312,7 @@ impl Local {
                     Server { pid: Some(pid), authority, open, following, ..Server::default() };
                 (self.server_known, self.since) = (true, now);
                 self.promise_proven = None;
+                self.restart = false;
             }
             JobOutput::Promised(epoch) => {
                 self.promise = self.promise.max(epoch);

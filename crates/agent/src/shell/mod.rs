@@ -31,7 +31,7 @@ use crate::elephant::{Elephant, JobError, JobOutput, Observed};
 use crate::order::{Order, Ordered};
 pub(crate) use act::put;
 pub use lease::Arming;
-use lease::Lease;
+use lease::{ForGuard, Lease};
 use local::Local;
 
 /// What the loop and its jobs share.
@@ -244,6 +244,14 @@ impl Shell {
 
     fn order(&mut self, order: Order) -> Result<(), String> {
         match order {
+            Order::Restart => self.order_restart(),
+            Order::Reload(answer) => {
+                if let Some(job) = self.local.job() {
+                    return Err(format!("{job} is under way; try again when it is over"));
+                }
+                self.reload(Some(answer));
+                Ok(())
+            }
             Order::Reinit => {
                 if let Some(job) = self.local.job() {
                     return Err(format!("{job} is under way"));
@@ -261,6 +269,24 @@ impl Shell {
                 }
             }
         }
+    }
+
+    fn order_restart(&mut self) -> Result<(), String> {
+        let state = self.applied.borrow().state.clone();
+        if state.fenced.contains(&self.context.me) {
+            return Err("this member is fenced; `howdah unfence` starts its PostgreSQL".into());
+        }
+        if !matches!(self.local.data, DataView::Cluster(_)) {
+            return Err("there is no data to start PostgreSQL with".into());
+        }
+        if let Some(job) = self.local.job() {
+            return Err(format!("{job} is under way; try again when it is over"));
+        }
+        if state.election.is_some() || state.switchover.is_some() {
+            return Err("a change of leader is under way; try again when it is over".into());
+        }
+        self.local.restart = true;
+        Ok(())
     }
 
     /// What runs already is adopted: guard, incarnation, PostgreSQL.

@@ -35,6 +35,7 @@ impl Shell {
             system_identifier: cluster.map_or(0, |data| data.system_identifier),
             eligible: running
                 && self.stopping == Stopping::No
+                && !state.fenced.contains(&self.context.me)
                 && !tags.is_some_and(|tags| tags.nofailover),
             open_for_clients: running && self.local.open(),
             progress_percent: progress.percent,
@@ -46,8 +47,20 @@ impl Shell {
             data_id: self.local.data_id.0,
             stopping: self.stopping != Stopping::No,
             checkpointed_since_promotion: self.local.checkpointed(),
+            pending_restart: self.context.elephant.pending_restart().into_iter().collect(),
+            troubles: Vec::new(),
+            replication_state: replication_state(seen),
         };
         self.context.board.publish(status);
+    }
+}
+
+/// As Patroni says it of a standby.
+fn replication_state(seen: Option<&crate::elephant::Seen>) -> String {
+    match seen {
+        Some(seen) if seen.in_recovery && seen.streaming => "streaming".into(),
+        Some(seen) if seen.in_recovery => "in archive recovery".into(),
+        _ => String::new(),
     }
 }
 
@@ -58,7 +71,7 @@ fn state_word(pg: &PgView, job: Option<Job>, streaming: bool) -> &'static str {
         Some(Job::Rewind) => return "rewinding",
         Some(Job::Stop | Job::Kill) => return "stopping",
         Some(Job::Start) => return "starting",
-        Some(Job::StartInPlace) => return "restarting",
+        Some(Job::StartInPlace | Job::Restart) => return "restarting",
         _ => {}
     }
     match pg {

@@ -19,6 +19,12 @@ pub(super) async fn run(global: &Global, args: &FailoverArgs) -> Result<u8, Fail
                  may be lost for good."
             );
             confirm(&question, &Confirm::Type(&scope), args.yes)?;
+        } else if args.holder_is_stopped {
+            let question = format!(
+                "Failover of cluster {scope}, in maintenance mode: if the silent leader's PostgreSQL \
+                 is not stopped, there will be two primaries."
+            );
+            confirm(&question, &Confirm::Type(&scope), args.yes)?;
         } else {
             let question = format!("Are you sure you want to failover cluster {scope}?");
             confirm(&question, &Confirm::Yes, args.yes)?;
@@ -28,6 +34,7 @@ pub(super) async fn run(global: &Global, args: &FailoverArgs) -> Result<u8, Fail
         candidate: args.candidate.clone(),
         dry_run: args.dry_run,
         allow_data_loss: args.allow_data_loss,
+        holder_is_stopped: args.holder_is_stopped,
     };
     let stream = reached.client.failover(request).await?.into_inner();
     let code = follow(global.output, args.dry_run, stream).await?;

@@ -19,9 +19,8 @@ use crate::failure::Failure;
 
 /// The demo's files, ports and user.
 pub(crate) struct Layout {
+    /// Made for this demo, so that it may be removed as a whole.
     pub(crate) dir: PathBuf,
-    /// The directory was made for this demo, so it may be removed as a whole.
-    own_dir: bool,
     pub(crate) members: Vec<MemberLayout>,
     /// User that PostgreSQL runs as.
     pub(crate) user: User,
@@ -50,7 +49,7 @@ impl Layout {
         ttl: Duration,
     ) -> Result<Layout, Failure> {
         let user = target_user()?;
-        let (dir, own_dir) = directory(args.dir.as_deref())?;
+        let dir = directory(args.dir.as_deref())?;
         let mut ports = Ports::default();
         let members = (1..=args.members)
             .map(|nth| {
@@ -69,7 +68,7 @@ impl Layout {
             })
             .collect::<Result<Vec<_>, Failure>>()?;
         let password = random_password();
-        let layout = Layout { dir, own_dir, members, user, password, ttl };
+        let layout = Layout { dir, members, user, password, ttl };
         for member in &layout.members {
             layout.write_member(member, profile)?;
         }
@@ -122,17 +121,8 @@ impl Layout {
     }
 
     /// Removes what was made.
-    pub(crate) fn remove(&self, keep: bool) -> Result<(), Failure> {
-        if keep {
-            return Ok(());
-        }
-        if self.own_dir {
-            return fs::remove_dir_all(&self.dir).map_err(Failure::io(self.dir.display()));
-        }
-        for member in &self.members {
-            fs::remove_dir_all(&member.dir).map_err(Failure::io(member.dir.display()))?;
-        }
-        fs::remove_file(self.pgpass()).map_err(Failure::io(self.pgpass().display()))
+    pub(crate) fn remove(&self) -> Result<(), Failure> {
+        fs::remove_dir_all(&self.dir).map_err(Failure::io(self.dir.display()))
     }
 }
 
@@ -149,7 +139,7 @@ fn target_user() -> Result<User, Failure> {
     })
 }
 
-fn directory(asked: Option<&Path>) -> Result<(PathBuf, bool), Failure> {
+fn directory(asked: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(dir) = asked {
         let dir = std::path::absolute(dir).map_err(Failure::io(dir.display()))?;
         let existed = dir.exists();
@@ -162,7 +152,7 @@ fn directory(asked: Option<&Path>) -> Result<(PathBuf, bool), Failure> {
         if !existed {
             open(&dir)?;
         }
-        return Ok((dir, !existed));
+        return Ok(dir);
     }
     let parent =
         std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
@@ -172,7 +162,7 @@ fn directory(asked: Option<&Path>) -> Result<(PathBuf, bool), Failure> {
         .map_err(Failure::io(format!("{}: no directory can be made", parent.display())))?
         .keep();
     open(&dir)?;
-    Ok((dir, true))
+    Ok(dir)
 }
 
 fn open(dir: &Path) -> Result<(), Failure> {

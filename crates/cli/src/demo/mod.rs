@@ -1,7 +1,7 @@
 //! `howdah demo`: a cluster of real servers on this machine, to look at and to break.
 //!
 //! Place: a command; plays the service manager for its members. Its directory holds everything and
-//! is removed at the end, unless `--keep`. Members are children with a death signal, so that they
+//! is removed at the end, unless `--dir` or `--keep`. Members are children with a death signal, so that they
 //! end when the demo dies in whatever way; what is left behind then is the directory.
 
 mod layout;
@@ -95,7 +95,12 @@ pub async fn run(args: &DemoArgs, format: Format) -> Result<u8, Failure> {
         let _ = console.say("Stopping; once more to be quick about it");
     }
     members.stop(&mut stop).await;
-    let removed = layout.remove(args.keep);
+    let removed = if args.keep || args.dir.is_some() {
+        let _ = console.say(&format!("Kept: {}", layout.dir.display()));
+        Ok(())
+    } else {
+        layout.remove()
+    };
     match result {
         Some(result) => result.and_then(|code| removed.map(|()| code)),
         None => removed.map(|()| DONE),

@@ -70,7 +70,7 @@ mod tests {
 
     fn step(finished: bool, done: bool, met: &[bool]) -> Progress {
         let checks = met.iter().map(|met| Check { met: *met, ..Check::default() }).collect();
-        Progress { text: "x".to_owned(), finished, done, checks, leader: String::new() }
+        Progress { text: "x".to_owned(), finished, done, checks, ..Progress::default() }
     }
 
     #[test]

@@ -35,6 +35,7 @@ fn renewal(number: u64) -> Command {
         nonce: Nonce(number),
         ttl_ms: 5000,
         wal_lsn: Lsn(number * 8192),
+        paused: false,
     }
 }
 

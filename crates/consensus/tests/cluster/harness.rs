@@ -173,5 +173,6 @@ pub fn renewal(number: u64) -> Command {
         nonce: Nonce(number),
         ttl_ms: 5000,
         wal_lsn: Lsn(number),
+        paused: false,
     }
 }

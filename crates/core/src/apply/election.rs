@@ -24,8 +24,9 @@ pub(super) fn apply(
         Command::CloseElection { epoch, waited_ms, not_heard, at } => {
             close(state, entry, epoch, waited_ms, not_heard, at)
         }
-        Command::Failover { epoch, candidate, allow_data_loss, at } => {
-            wish(state, entry, FailoverWish { epoch, candidate, allow_data_loss }, at)
+        Command::Failover { epoch, candidate, allow_data_loss, holder_is_stopped, at } => {
+            let terms = FailoverWish { epoch, candidate, allow_data_loss, holder_is_stopped };
+            wish(state, entry, terms, at)
         }
         _ => Ok(()),
     }
@@ -47,6 +48,14 @@ fn open(
     };
     if (record.epoch, record.renewals) != observed {
         return Err(Rejection::Stale { epoch: record.epoch, renewals: record.renewals });
+    }
+    let wished = state.failover.as_ref().filter(|wish| wish.epoch == record.epoch);
+    let allowed = wished.is_some_and(|wish| {
+        // A paused holder's guard has no deadline: a silent one may serve still.
+        record.state == LeaseState::Released || wish.holder_is_stopped
+    });
+    if record.paused && !allowed {
+        return Err(Rejection::Paused);
     }
     record.state = LeaseState::Revoked;
     let (former, wal_lsn, epoch) = (record.holder.clone(), record.wal_lsn, record.epoch.next());
@@ -181,6 +190,9 @@ fn wish(
     };
     if wish.allow_data_loss {
         text += ", even if writes are lost";
+    }
+    if wish.holder_is_stopped {
+        text += "; the holder's PostgreSQL is stopped, they say";
     }
     let about = wish.candidate.clone().unwrap_or_default();
     match state.election.as_mut() {

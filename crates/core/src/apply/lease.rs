@@ -12,7 +12,7 @@ pub(super) fn apply(
     command: Command,
 ) -> Result<(), Rejection> {
     match command {
-        Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn } => {
+        Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn, paused } => {
             let record = held_record(state, epoch)?;
             if record.incarnation != incarnation {
                 return Err(Rejection::OtherIncarnation(record.incarnation));
@@ -24,11 +24,13 @@ pub(super) fn apply(
             record.nonce = nonce;
             record.ttl_ms = ttl_ms;
             record.wal_lsn = record.wal_lsn.max(wal_lsn);
+            record.paused = paused;
             // The receiver of a hand-over has begun: it can no longer be taken back.
             state.transfer = None;
             Ok(())
         }
         Command::Release { epoch, renewals, holder, wal_lsn, reason, at } => {
+            let pause_wanted = state.pause_wanted;
             let record = held_record(state, epoch)?;
             if record.renewals != renewals {
                 return Err(Rejection::Stale { epoch: record.epoch, renewals: record.renewals });
@@ -37,6 +39,7 @@ pub(super) fn apply(
                 return Err(Rejection::OtherHolder(record.holder.clone()));
             }
             record.state = LeaseState::Released;
+            record.paused = pause_wanted;
             if let Some(lsn) = wal_lsn {
                 record.wal_lsn = record.wal_lsn.max(lsn);
             }

@@ -11,6 +11,7 @@ mod election;
 mod lease;
 mod membership;
 mod switchover;
+mod upkeep;
 
 use crate::command::{Command, Outcome, Rejection};
 use crate::ids::{Epoch, Incarnation, MemberName, Timeline, WallTime};
@@ -36,6 +37,9 @@ impl ClusterState {
             | Command::CastBallot { .. }
             | Command::CloseElection { .. }
             | Command::Failover { .. } => election::apply(self, entry, command),
+            Command::SetPause { .. } | Command::SetFence { .. } => {
+                upkeep::apply(self, entry, command)
+            }
             Command::RequestSwitchover { .. }
             | Command::CancelSwitchover { .. }
             | Command::TransferLease { .. }
@@ -79,7 +83,8 @@ fn grant(state: &mut ClusterState, to: MemberName, incarnation: Incarnation) -> 
         renewals: 0,
         nonce: crate::ids::Nonce(0),
         wal_lsn: before.wal_lsn,
-        paused: before.paused,
+        // Nobody has begun yet: the new holder pauses when it serves, if that is wanted.
+        paused: false,
         state: LeaseState::Held,
         evicted: false,
         reserved,

@@ -1,10 +1,11 @@
 //! Who may write: renewing, fencing, and what an earlier life or a failed hand-over left behind.
 
+use super::upkeep;
 use crate::action::{Action, Decision};
 use crate::command::Command;
 use crate::ids::{BootInstant, Lsn, WallTime};
 use crate::reason::Reason;
-use crate::record::LeaseState;
+use crate::record::{LeaderRecord, LeaseState};
 use crate::view::{DataView, PgView, Stopping, View};
 
 /// Whether to renew now, or when.
@@ -27,7 +28,7 @@ pub(super) fn renewal(view: &View<'_>) -> Renewal {
     }
     // A server that fell and cannot be started is no evidence; `holder` gives the lease back.
     let due = match view.lease.renewal_sent {
-        Some(sent) if view.lease.own_renewal && committed(view, sent) => {
+        Some(sent) if view.lease.own_renewal && committed(view, record, sent) => {
             sent + view.timings.renew_every
         }
         // Not answered, or not committed: try again soon, with a fresh nonce.
@@ -37,7 +38,8 @@ pub(super) fn renewal(view: &View<'_>) -> Renewal {
     if due > view.now {
         return Renewal { action: None, wake_at: Some(due) };
     }
-    Renewal { action: Some(Action::Renew { epoch: record.epoch }), wake_at: None }
+    let paused = upkeep::pauses(view, record);
+    Renewal { action: Some(Action::Renew { epoch: record.epoch, paused }), wake_at: None }
 }
 
 /// Whether this member's own deadline has passed.
@@ -46,7 +48,12 @@ fn expired(view: &View<'_>) -> bool {
 }
 
 /// Whether the renewal sent at `sent` moved the deadline; half a time-out is left to rounding.
-fn committed(view: &View<'_>, sent: BootInstant) -> bool {
+fn committed(view: &View<'_>, record: &LeaderRecord, sent: BootInstant) -> bool {
+    if record.paused {
+        // There is no deadline that could move. What must change the pause is not put off.
+        let settled = upkeep::pauses(view, record) == record.paused;
+        return settled && view.lease.renewed.is_some_and(|renewed| renewed >= sent);
+    }
     let slack = view.timings.rpc_timeout / 2;
     view.lease.deadline.is_some_and(|deadline| deadline + slack >= sent + view.timings.holder)
 }
@@ -73,6 +80,7 @@ pub(super) fn fence(view: &View<'_>) -> Option<Decision> {
         PgView::Running(pg) if !pg.in_recovery && (!rightful || pg.authority != own) => {
             Some(Decision::act(Action::Kill, Reason::FenceNoLease))
         }
+        PgView::Hung if view.state.paused() => Some(Decision::wait(Reason::Paused)),
         PgView::Hung => Some(Decision::act(Action::Kill, Reason::FenceHung)),
         PgView::Starting if view.local.job.is_none() && view.node.stopping == Stopping::No => {
             // Its start was lost with an earlier agent: what it will be is not known. Wait for it,

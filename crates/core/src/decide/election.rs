@@ -26,6 +26,13 @@ pub(super) enum Lapse {
 pub(super) fn lapse(view: &View<'_>) -> Lapse {
     let Some(record) = &view.state.leader else { return Lapse::Never };
     let ttl = std::time::Duration::from_millis(record.ttl_ms);
+    if record.paused {
+        let wish = view.state.failover.as_ref().filter(|wish| wish.epoch == record.epoch);
+        let released = record.state == LeaseState::Released;
+        if !wish.is_some_and(|wish| released || wish.holder_is_stopped) {
+            return Lapse::Never;
+        }
+    }
     let (wait, why) = match record.state {
         LeaseState::Released => (std::time::Duration::ZERO, OpenReason::Released),
         LeaseState::Held if record.renewals == 0 => (ttl / 2, OpenReason::GrantUnused),

@@ -62,7 +62,8 @@ fn parting(view: &View<'_>, data: &ClusterData, position: Position) -> Option<Po
 fn stopped(view: &View<'_>, data: &ClusterData, leader: Option<&LeaderRecord>) -> Decision {
     let start = Decision::act(Action::StartIsolated, Reason::StartsStandby);
     let Some(record) = leader else {
-        return view.unless_failed(Job::Start, start);
+        let waits = lets_the_receiver_go_first(view);
+        return waits.unwrap_or_else(|| view.unless_failed(Job::Start, start));
     };
     if view.local.reinit {
         return clone(view, Reason::ClonesOnRequest);
@@ -83,6 +84,17 @@ fn stopped(view: &View<'_>, data: &ClusterData, leader: Option<&LeaderRecord>) -
         return clone(view, |from| after_failure(view, from, Job::Start));
     }
     view.unless_failed(Job::Start, start)
+}
+
+/// A promotion is under way, and there is nobody to stream from until it ended: clients wait for
+/// it, and a start beside it, on the same machine or storage, would only make it slower.
+fn lets_the_receiver_go_first(view: &View<'_>) -> Option<Decision> {
+    let record = view.state.held()?;
+    let until = view.local.pg_since + view.timings.ttl / 2;
+    if view.state.timelines.recorded_by(record.epoch).is_some() || view.now >= until {
+        return None;
+    }
+    Some(Decision::wait(Reason::AwaitsPromotion(record.holder.clone())).until(until))
 }
 
 fn after_failure(view: &View<'_>, from: MemberName, job: Job) -> Reason {

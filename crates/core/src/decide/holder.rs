@@ -221,7 +221,7 @@ pub(super) fn why_not_ready(
     to: &MemberName,
 ) -> Option<String> {
     let Some(peer) = view.fresh_peer(to) else { return Some(format!("{to} is not heard")) };
-    if !peer.eligible || peer.stopping {
+    if !peer.eligible || peer.stopping || view.state.fenced.contains(to) {
         return Some(format!("{to} may not lead"));
     }
     if !peer.in_recovery || peer.streaming_epoch != epoch {
@@ -257,6 +257,7 @@ fn replacement(view: &View<'_>, record: &LeaderRecord) -> bool {
     view.state.members.iter().any(|(name, member)| {
         *name != view.me
             && !member.tags.nofailover
+            && !view.state.fenced.contains(name)
             && view.fresh_peer(name).is_some_and(|peer| {
                 peer.eligible
                     && !peer.stopping

@@ -12,6 +12,7 @@ mod election;
 mod follower;
 mod holder;
 mod shutdown;
+mod upkeep;
 
 use std::time::Duration;
 
@@ -66,8 +67,14 @@ fn situation(view: &View<'_>) -> Decision {
     if let Some(decision) = authority::former_life(view) {
         return decision;
     }
+    if let Some(decision) = upkeep::fenced(view) {
+        return decision;
+    }
     if let Some(record) = view.own_lease() {
-        return holder::decide(view, record);
+        if record.paused {
+            return upkeep::paused_holder(view, record);
+        }
+        return upkeep::restart(view).unwrap_or_else(|| holder::decide(view, record));
     }
     if let Some(open) = &view.state.election {
         return election::decide(view, open);
@@ -77,9 +84,15 @@ fn situation(view: &View<'_>) -> Decision {
     }
     match election::lapse(view) {
         election::Lapse::Now(decision) => decision,
-        election::Lapse::At(instant) => follower::decide(view).until(instant),
-        election::Lapse::Never => follower::decide(view),
+        election::Lapse::At(instant) => led(view).until(instant),
+        election::Lapse::Never => led(view),
     }
+}
+
+/// What a member does that others lead.
+fn led(view: &View<'_>) -> Decision {
+    let decision = upkeep::restart(view).unwrap_or_else(|| follower::decide(view));
+    upkeep::held_back(view, decision)
 }
 
 /// A data directory that is not ours to touch. A lease that is held over it is given back: nobody

@@ -3,7 +3,7 @@
 use super::holder::{best_candidate, cancel, why_not_ready};
 use crate::action::{Action, Decision};
 use crate::command::Command;
-use crate::ids::WallTime;
+use crate::ids::{MemberName, WallTime};
 use crate::reason::Reason;
 use crate::record::LeaderRecord;
 use crate::view::{Job, PgView, RunningPg, Stopping, View};
@@ -59,11 +59,27 @@ fn hand_over(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Decision
     let Some(to) = best else {
         return Decision::act(Action::Stop, Reason::StopPostgres);
     };
+    let reason = Reason::StopHandsOver(to.clone());
+    hand_over_to(view, record, to, reason)
+}
+
+/// Asks for the hand-over, or carries out the one that was asked for.
+pub(super) fn hand_over_to(
+    view: &View<'_>,
+    record: &LeaderRecord,
+    to: MemberName,
+    reason: Reason,
+) -> Decision {
+    let pending = view.state.switchover.as_ref().filter(|s| s.epoch == record.epoch);
+    if pending.is_some_and(|pending| pending.to == to) {
+        let action = Action::HandOver { epoch: record.epoch, to };
+        return Decision::act(action, reason);
+    }
     let command = Command::RequestSwitchover {
         epoch: record.epoch,
         from: view.me.clone(),
-        to: to.clone(),
+        to,
         at: WallTime::default(),
     };
-    Decision::act(Action::Propose(Box::new(command)), Reason::StopHandsOver(to))
+    Decision::act(Action::Propose(Box::new(command)), reason)
 }

@@ -188,6 +188,29 @@ impl Session {
         self.limited(self.client.batch_execute(sql)).await
     }
 
+    /// Parameters that take effect at a restart only, with the present and the coming value, as
+    /// `old->new`.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn pending_restart(&self) -> Result<BTreeMap<String, String>, SessionError> {
+        let sql = "SELECT s.name, s.setting, coalesce((SELECT f.setting FROM pg_file_settings f \
+                   WHERE f.name = s.name AND f.error IS NOT NULL ORDER BY f.seqno DESC LIMIT 1), \
+                   (SELECT f.setting FROM pg_file_settings f WHERE f.name = s.name \
+                   ORDER BY f.seqno DESC LIMIT 1), s.boot_val, '') \
+                   FROM pg_settings s WHERE s.pending_restart";
+        let rows = self.query(sql, &[]).await?;
+        let text = |row: &Row, index: usize| {
+            row.try_get::<_, String>(index).map_err(|error| SessionError::Answer {
+                what: "pg_settings",
+                detail: error.to_string(),
+            })
+        };
+        rows.iter()
+            .map(|row| Ok((text(row, 0)?, format!("{}->{}", text(row, 1)?, text(row, 2)?))))
+            .collect()
+    }
+
     /// Values of these settings as this session sees them; a setting that does not exist is left
     /// out. A *new* session shows what the postmaster has read last.
     pub async fn settings(&self, names: &[&str]) -> Result<BTreeMap<String, String>, SessionError> {

@@ -75,10 +75,15 @@ impl World {
                 epoch,
                 candidate: args.word().map(MemberName::from),
                 allow_data_loss: args.text("loss").is_some(),
+                holder_is_stopped: args.text("holder") == Some("stopped"),
                 at,
             },
             "switchover" => {
                 Command::RequestSwitchover { epoch, from: args.member()?, to: args.member()?, at }
+            }
+            "pause" | "resume" => Command::SetPause { paused: name == "pause", at },
+            "fence" | "unfence" => {
+                Command::SetFence { member: args.member()?, fenced: name == "fence", at }
             }
             "cancel" => Command::CancelSwitchover { epoch, reason: why(), at },
             "transfer" => {
@@ -207,26 +212,29 @@ impl World {
                 authority: leads.then_some(Epoch(1)),
             });
         }
-        self.renewed(&member, Epoch(1), end.lsn)
+        self.renewed(&member, Epoch(1), end.lsn, false)
     }
 
     fn renew(&mut self, epoch: Epoch, args: &mut Args<'_>) -> Output {
         let name = args.member()?;
         let lsn = args.lsn("lsn")?.unwrap_or_default();
-        self.renewed(&name, epoch, lsn)
+        let paused = args.word() == Some("paused");
+        self.renewed(&name, epoch, lsn, paused)
     }
 
-    fn renewed(&mut self, name: &MemberName, epoch: Epoch, wal_lsn: Lsn) -> Output {
+    fn renewed(&mut self, name: &MemberName, epoch: Epoch, wal_lsn: Lsn, paused: bool) -> Output {
         let incarnation = self.incarnation(name)?;
         let ttl_ms = self.state.settings.ttl_ms;
         let nonce = Nonce(self.index);
-        let output = self.commit(Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn })?;
+        let output =
+            self.commit(Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn, paused })?;
         if output.is_empty() {
             let timings = Timings::for_profile(Profile::Default, Duration::from_secs(5))?;
             let now = self.now;
             let lease = &mut self.member(name)?.lease;
-            lease.deadline = Some(now + timings.holder);
-            lease.armed = Some(epoch);
+            lease.deadline = (!paused).then(|| now + timings.holder);
+            lease.armed = (!paused).then_some(epoch);
+            lease.renewed = Some(now);
             lease.own_renewal = true;
             lease.renewal_sent = Some(now);
         }

@@ -33,6 +33,8 @@ impl World {
                 "isolated" => (pg.has_upstream, pg.open) = (false, false),
                 "barred" => pg.open = false,
                 "reinit" => world.local.reinit = true,
+                "restart" => world.local.restart = true,
+                "restarted-pg" => world.local.restart = false,
                 "unprepared" => world.local.primary_prepared = false,
                 "unchecked" => world.local.checkpointed = false,
                 "prepared" => {

@@ -51,7 +51,7 @@ impl Sim {
         let armed = self.members[name].guard.armed;
         let allowed = |epoch: &Epoch| armed.is_some_and(|(e, end)| e == *epoch && now < end);
         match action {
-            Action::Kill | Action::Stop => self.down(name),
+            Action::Kill | Action::Stop | Action::StopToRestart => self.down(name),
             Action::StartIsolated => return self.start(name, None),
             Action::StartInPlace { epoch } => {
                 return allowed(epoch) && self.start(name, Some(*epoch));
@@ -113,6 +113,7 @@ impl Sim {
         member.server = Some(Server { in_recovery, authority, ..Server::default() });
         let Some(agent) = &mut member.agent else { return false };
         (agent.promise_proven, agent.pg_since, agent.prepared) = (None, now, false);
+        agent.restart = false;
         agent.checkpoint_at = authority.map(|_| now);
         true
     }

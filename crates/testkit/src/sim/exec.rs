@@ -23,6 +23,8 @@ fn short(job: Job) -> &'static str {
         Job::HandOver => "hand over",
         Job::Kill => "kill",
         Job::Stop => "stop",
+        Job::Restart => "restart",
+        Job::Reload => "reload",
         Job::Initdb => "initdb",
         Job::Promise => "promise",
         Job::Doors => "doors",
@@ -33,7 +35,7 @@ fn short(job: Job) -> &'static str {
 /// No authority any more.
 pub(super) fn lose(agent: &mut Agent) {
     (agent.lease.deadline, agent.lease.armed, agent.lease.own_renewal) = (None, None, false);
-    agent.lease.renewal_sent = None;
+    (agent.lease.renewal_sent, agent.lease.renewed) = (None, None);
     agent.sent.clear();
 }
 
@@ -83,6 +85,13 @@ impl Sim {
             lose(agent);
         }
         let Some(sent) = agent.sent.get(&record.nonce).copied() else { return };
+        agent.lease.renewed = Some(sent);
+        if record.paused {
+            member.guard.armed = None;
+            (agent.lease.armed, agent.lease.deadline) = (None, None);
+            agent.lease.own_renewal |= sent >= agent.void_before;
+            return;
+        }
         let deadline = sent + limit;
         if deadline <= now {
             return;
@@ -135,7 +144,7 @@ impl Sim {
 
     fn begin(&mut self, name: &MemberName, action: Action, reason: &Reason) {
         match action {
-            Action::Renew { epoch } => self.renew(name, epoch),
+            Action::Renew { epoch, paused } => self.renew(name, epoch, paused),
             Action::Propose(command) => self.put(name, *command, reason),
             Action::Vote { epoch, barred, bar_only } => {
                 let mut ballot = self.ballot(name);
@@ -165,9 +174,16 @@ impl Sim {
         }
     }
 
-    fn renew(&mut self, name: &MemberName, epoch: Epoch) {
+    fn renew(&mut self, name: &MemberName, epoch: Epoch, paused: bool) {
         let (now, nonce) = (self.now, Nonce(self.dice.next()));
-        let ttl_ms = self.state.settings.ttl_ms;
+        let (ttl_ms, deadline) = (self.state.settings.ttl_ms, now + self.timings.holder);
+        if let Some(member) = self.members.get_mut(name)
+            && member.state.paused()
+            && !paused
+        {
+            // Out of the pause: the guard's deadline first.
+            member.guard.armed.get_or_insert((epoch, deadline));
+        }
         let member = &self.members[name];
         let written = if member.is_primary() { member.disk.end.lsn } else { Lsn(0) };
         let incarnation = member.guard.incarnation;
@@ -175,7 +191,8 @@ impl Sim {
             agent.sent.insert(nonce, now);
             agent.lease.renewal_sent = Some(now);
         }
-        let command = Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn: written };
+        let wal_lsn = written;
+        let command = Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn, paused };
         self.once(name, "renew", command);
     }
 
@@ -242,6 +259,7 @@ impl Sim {
         let (job, least, most) = match &action {
             Action::Kill => (Job::Kill, 1, 2),
             Action::Stop => (Job::Stop, 1, 10),
+            Action::StopToRestart => (Job::Restart, 1, 10),
             Action::StartIsolated => (Job::Start, 4, 20),
             Action::StartInPlace { .. } => (Job::StartInPlace, 4, 20),
             Action::Initdb { .. } => (Job::Initdb, 10, 40),
@@ -295,7 +313,7 @@ impl Sim {
             return;
         }
         let unlucky = self.stormy && self.dice.once_in(10);
-        let ends = !matches!(running.job, Job::Kill | Job::Stop);
+        let ends = !matches!(running.job, Job::Kill | Job::Stop | Job::Restart);
         if unlucky && ends {
             self.promotes_half(name, &running.action);
             return self.end_job(name, false);
@@ -323,7 +341,10 @@ impl Sim {
             *self.report.jobs.entry(short(job)).or_default() += 1;
         }
         let Some(agent) = self.agent(name) else { return };
-        let keeps = matches!(job, Job::Start | Job::Kill | Job::Stop | Job::Promise | Job::Follow);
+        let keeps = matches!(
+            job,
+            Job::Start | Job::Kill | Job::Stop | Job::Restart | Job::Promise | Job::Follow
+        );
         if done && !keeps {
             agent.failed = None;
         }

@@ -63,13 +63,44 @@ impl Sim {
     fn operator(&mut self, name: &MemberName) {
         let Some(record) = self.state.leader.clone() else { return };
         let (epoch, from, at) = (record.epoch, record.holder, WallTime(0));
-        let command = if self.dice.once_in(3) {
-            let candidate = Some(name.clone());
-            Command::Failover { epoch, candidate, allow_data_loss: false, at }
-        } else {
-            Command::RequestSwitchover { epoch, from, to: name.clone(), at }
+        let member = name.clone();
+        let command = match self.dice.between(0, 9) {
+            0..=2 => Command::Failover {
+                epoch,
+                candidate: Some(member),
+                allow_data_loss: false,
+                holder_is_stopped: false,
+                at,
+            },
+            3..=5 => Command::RequestSwitchover { epoch, from, to: member, at },
+            6 => {
+                if let Some(agent) = self.members.get_mut(name).and_then(|m| m.agent.as_mut()) {
+                    agent.restart = true;
+                    self.say(format!("{name}: an operator wants a restart"));
+                }
+                return;
+            }
+            7 => Command::SetPause { paused: !self.state.pause_wanted, at },
+            _ => {
+                let fenced = !self.state.fenced.contains(&member);
+                Command::SetFence { member, fenced, at }
+            }
         };
         self.propose(name, "operator", command);
+    }
+
+    /// After the storm the operator leaves nothing behind.
+    pub(super) fn tidy(&mut self) {
+        if !self.dice.once_in(20) {
+            return;
+        }
+        let (name, at) = (self.any(), WallTime(0));
+        if self.state.pause_wanted {
+            self.propose(&name, "operator", Command::SetPause { paused: false, at });
+        }
+        if let Some(member) = self.state.fenced.first().cloned() {
+            self.propose(&name, "operator", Command::SetFence { member, fenced: false, at });
+        }
     }
 
     /// A member's machine is replaced by an empty one, while the others have data.

@@ -57,6 +57,7 @@ pub(super) struct Agent {
     pub job: Option<Running>,
     pub failed: Option<Failure>,
     pub bar_only: Option<Epoch>,
+    pub restart: bool,
     pub prepared: bool,
     pub checkpoint_at: Option<BootInstant>,
     pub under_way: BTreeMap<&'static str, BootInstant>,
@@ -171,6 +172,7 @@ impl Member {
             failed: agent.failed.clone(),
             bar_only: agent.bar_only,
             reinit: false,
+            restart: agent.restart,
             primary_prepared: agent.prepared,
             checkpointed: agent.checkpoint_at.is_some_and(|at| now >= at),
         }

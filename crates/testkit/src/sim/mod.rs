@@ -134,6 +134,9 @@ impl Sim {
         let mut rested: Option<BootInstant> = None;
         while self.now < storm.1 + REST + STEADY {
             self.stormy = self.now >= storm.0 && self.now < storm.1;
+            if self.now >= storm.1 {
+                self.tidy();
+            }
             self.step();
             if let Some(wrong) = &self.wrong {
                 return Err(self.tell(wrong));
@@ -359,6 +362,9 @@ impl Sim {
 
     fn at_rest(&self) -> bool {
         let Some(record) = self.state.held() else { return false };
+        if record.paused || self.state.pause_wanted || !self.state.fenced.is_empty() {
+            return false;
+        }
         self.members.iter().all(|(name, member)| {
             member.server.as_ref().is_some_and(|server| {
                 let leads = *name == record.holder && !server.in_recovery;
