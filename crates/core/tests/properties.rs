@@ -198,6 +198,8 @@ impl World {
                 let incarnation = life(index_of(&giver));
                 Command::TakeBack { epoch, by: giver, incarnation, at: AT }
             }
+            14 => Command::SetPause { paused: odd, at: AT },
+            15 => Command::SetFence { member: name(member), fenced: odd, at: AT },
             _ => {
                 let candidate = Some(name(other));
                 let (allow_data_loss, holder_is_stopped) = (odd, other == 0);

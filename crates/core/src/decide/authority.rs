@@ -80,7 +80,7 @@ pub(super) fn fence(view: &View<'_>) -> Option<Decision> {
         PgView::Running(pg) if !pg.in_recovery && (!rightful || pg.authority != own) => {
             Some(Decision::act(Action::Kill, Reason::FenceNoLease))
         }
-        PgView::Hung if view.state.paused() => Some(Decision::wait(Reason::Paused)),
+        PgView::Hung if left_alone(view) => Some(Decision::wait(Reason::Paused)),
         PgView::Hung => Some(Decision::act(Action::Kill, Reason::FenceHung)),
         PgView::Starting if view.local.job.is_none() && view.node.stopping == Stopping::No => {
             // Its start was lost with an earlier agent: what it will be is not known. Wait for it,
@@ -96,6 +96,11 @@ pub(super) fn fence(view: &View<'_>) -> Option<Decision> {
         }
         PgView::Running(_) | PgView::Starting | PgView::Stopped | PgView::Unknown => None,
     }
+}
+
+/// Maintenance mode, and nobody asked this member to give its lease back.
+fn left_alone(view: &View<'_>) -> bool {
+    view.state.paused() && !view.own_lease().is_some_and(|record| record.evicted)
 }
 
 /// The record names this member under another life of its guard: that guard ended, and with it its

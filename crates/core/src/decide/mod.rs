@@ -71,7 +71,7 @@ fn situation(view: &View<'_>) -> Decision {
         return decision;
     }
     if let Some(record) = view.own_lease() {
-        if record.paused {
+        if record.paused && !record.evicted {
             return upkeep::paused_holder(view, record);
         }
         return upkeep::restart(view).unwrap_or_else(|| holder::decide(view, record));

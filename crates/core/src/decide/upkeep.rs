@@ -74,6 +74,8 @@ pub(super) fn fenced(view: &View<'_>) -> Option<Decision> {
         return None;
     }
     let decision = match (&view.local.pg, view.own_lease()) {
+        // The hand-over takes a deadline; the next renewal brings it.
+        (PgView::Running(_), Some(record)) if record.paused => Decision::wait(Reason::LeavesPause),
         (PgView::Running(pg), Some(record)) if !pg.in_recovery && view.authorised(record) => {
             let failed = view.failures(Job::HandOver) > 0;
             let pending = view.state.switchover.as_ref().map(|pending| pending.to.clone());
