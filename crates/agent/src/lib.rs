@@ -21,5 +21,6 @@ pub mod services;
 pub mod shell;
 pub mod start;
 pub mod status;
+pub mod troubles;
 
 pub use start::{ExitCode, run};

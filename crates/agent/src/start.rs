@@ -139,8 +139,10 @@ impl Agent {
         let mut tasks = services(&context, &desk).await.map_err(other)?;
         node.start();
         let (every, limit) = (timings.ttl / 10, timings.probe_timeout);
-        tasks.push(tokio::spawn(elephant.watch(clock, every, limit, outbox.clone())));
+        tasks.push(tokio::spawn(elephant.clone().watch(clock, every, limit, outbox.clone())));
         tasks.push(tokio::spawn(announce(context.clone())));
+        let raft_dir = context.config.raft.data_dir.clone();
+        tasks.push(tokio::spawn(crate::troubles::watch(elephant.clone(), raft_dir)));
         let listener = Listener {
             scope: context.config.scope.clone(),
             me: context.me.clone(),

@@ -288,6 +288,8 @@ pub struct PeerView {
     pub stopping: bool,
     /// It is making the first data.
     pub bootstrapping: bool,
+    /// As primary: where the oldest WAL begins that it still has.
+    pub oldest_wal: Option<Lsn>,
 }
 
 /// What a peer's data directory holds.

@@ -6,11 +6,13 @@ use std::time::Duration;
 use howdah_core::{Lsn, Timeline};
 use howdah_guard::wire::{Reply, Request};
 use howdah_postgres::session::{self, Probe, Session, SessionError};
+use howdah_postgres::slots;
 use tokio::sync::mpsc;
 
 use super::{Elephant, GUARD_LIMIT, JobError, Observed, Seen, Sight, lock};
 use crate::clock::Clock;
 use crate::shell::News;
+use crate::troubles::Kind;
 
 /// Pause between looks while a server is starting.
 const SOON: Duration = Duration::from_millis(15);
@@ -39,12 +41,6 @@ impl Elephant {
             {
                 let asked = clock.boot();
                 let sight = self.look(limit).await;
-                if matches!(sight, Sight::Answer(_)) && lock(&self.pending).is_none() {
-                    // The files are re-read when a server starts or is adopted.
-                    if let Err(why) = self.look_for_pending(limit).await {
-                        tracing::debug!(%why, "parameters that wait for a restart are not known");
-                    }
-                }
                 let hurried = self.hurried.load(std::sync::atomic::Ordering::Relaxed);
                 if hurried || !matches!(sight, Sight::Answer(_)) {
                     pause = SOON;
@@ -60,9 +56,22 @@ impl Elephant {
 
     /// One look.
     pub(crate) async fn look(&self, limit: Duration) -> Sight {
-        match self.try_look(limit).await {
+        let looked = self.try_look(limit).await;
+        if looked.is_ok() {
+            self.troubles.set(Kind::Blocked, None);
+        }
+        match looked {
             Ok(seen) => Sight::Answer(Box::new(seen)),
-            Err(SessionError::TooManyClients(_)) => Sight::Alive,
+            Err(SessionError::TooManyClients(why)) => {
+                self.troubles.set(Kind::Connections, Some(no_connection_left(&why)));
+                Sight::Alive
+            }
+            // A lock on a catalog, or a stuck disk, lets no session come about; a postmaster that
+            // still forks is not hung, and a restart would only add to the trouble.
+            Err(SessionError::TimedOut(after)) if self.accepts(limit).await => {
+                self.troubles.set(Kind::Blocked, Some(blocked(after)));
+                Sight::Alive
+            }
             Err(SessionError::TimedOut(_)) => Sight::Silent,
             Err(error) if error.proves_life() => Sight::StartingUp,
             // Refused: it does not listen yet, or no longer; its exit is the guard's to tell.
@@ -73,9 +82,37 @@ impl Elephant {
         }
     }
 
+    /// Whether the postmaster takes a connection and starts a process for it.
+    async fn accepts(&self, limit: Duration) -> bool {
+        let port = self.config.postgresql.port;
+        session::accepts_connections(&self.socket_dir(), port, limit).await
+    }
+
+    /// Slots for new members, and for those whose slot was lost; parameters that wait for a restart.
+    async fn keep_up(&self, session: &Session, probe: &Probe) -> Result<(), SessionError> {
+        let known = lock(&self.pending).keys().cloned().collect::<Vec<_>>();
+        if known != probe.pending_restart {
+            let pending = session.pending_restart().await?;
+            *lock(&self.pending) = pending;
+        }
+        let state = self.state();
+        if probe.in_recovery
+            || !state.settings.use_slots
+            || !state.members.contains_key(&self.config.name)
+        {
+            return Ok(());
+        }
+        let others = state.members.keys().filter(|name| **name != self.config.name).cloned();
+        let changes = slots::on_primary(&others.collect(), &probe.slots);
+        slots::change(session, &changes).await
+    }
+
     async fn try_look(&self, limit: Duration) -> Result<Seen, SessionError> {
         let session = self.session(limit).await?;
         let probe = session.probe().await?;
+        if let Err(why) = self.keep_up(&session, &probe).await {
+            tracing::debug!(%why, "slots or pending parameters were not looked after");
+        }
         let names = ["primary_conninfo", "server_version_num"];
         let settings = session.settings(&names).await?;
         let text = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
@@ -110,8 +147,9 @@ impl Elephant {
             }
             // A postmaster that ended will never answer.
             if self.postmaster().await.ok() != Some(pid) {
+                let last = last_words(&self.data_dir()).unwrap_or_default();
                 return Err(JobError(format!(
-                    "PostgreSQL ended; see {}/log",
+                    "PostgreSQL ended; {last}see {}/log",
                     self.data_dir().display()
                 )));
             }
@@ -136,4 +174,34 @@ fn received(probe: &Probe) -> Lsn {
     } else {
         probe.flush_lsn.or(probe.write_lsn).unwrap_or_default()
     }
+}
+
+fn no_connection_left(why: &str) -> String {
+    format!(
+        "PostgreSQL has no connection left, also none for howdah ({why}): end sessions of superusers, \
+         or raise superuser_reserved_connections"
+    )
+}
+
+fn blocked(after: Duration) -> String {
+    format!(
+        "PostgreSQL takes connections, but no session comes about within {} ms: somebody may hold a \
+         lock on a catalog (pg_authid, pg_class, pg_database; see pg_locks from a session that still \
+         works), or its disk is stuck; howdah does not restart it for that",
+        after.as_millis()
+    )
+}
+
+/// The last thing that PostgreSQL said before it gave up.
+fn last_words(data_dir: &std::path::Path) -> Option<String> {
+    let logs = std::fs::read_dir(data_dir.join("log")).ok()?.filter_map(Result::ok);
+    let newest = logs.max_by_key(|entry| entry.metadata().and_then(|meta| meta.modified()).ok())?;
+    let bytes = std::fs::read(newest.path()).ok()?;
+    let tail = &bytes[bytes.len().saturating_sub(16 << 10)..];
+    let text = String::from_utf8_lossy(tail);
+    let line = text.lines().rev().find(|line| {
+        line.contains("PANIC:") || (line.contains("FATAL:") && !line.contains("starting up"))
+    })?;
+    let from = line.find("PANIC:").or_else(|| line.find("FATAL:"))?;
+    Some(format!("it said: {}; ", &line[from..]))
 }

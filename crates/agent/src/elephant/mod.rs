@@ -33,6 +33,7 @@ use howdah_postgres::{clone, history, passfile};
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::troubles::Troubles;
 
 /// Limit of a question to the guard; it answers from memory.
 pub(crate) const GUARD_LIMIT: Duration = Duration::from_secs(2);
@@ -201,11 +202,15 @@ pub struct Elephant {
     barred: AtomicI32,
     /// The configuration with what was reloaded since the start.
     current: tokio::sync::watch::Sender<Arc<Config>>,
-    /// Parameters that wait for a restart, as `old->new`; none: not looked yet.
-    pending: Mutex<Option<BTreeMap<String, String>>>,
+    /// Parameters that wait for a restart, as `old->new`.
+    pending: Mutex<BTreeMap<String, String>>,
     state: Mutex<Arc<ClusterState>>,
     percent: AtomicU32,
     bytes: AtomicU64,
+    /// What is wrong though nothing crashed.
+    pub troubles: Troubles,
+    /// Bytes of a WAL segment; 0: not read yet.
+    segment_size: AtomicU64,
     look: Notify,
     hurried: AtomicBool,
 }
@@ -238,7 +243,7 @@ impl Elephant {
         identity.save(&config.postgresql.data_dir)?;
         Ok(Self {
             current: tokio::sync::watch::Sender::new(Arc::new(config.clone())),
-            pending: Mutex::new(None),
+            pending: Mutex::default(),
             config,
             guard,
             install,
@@ -249,6 +254,8 @@ impl Elephant {
             state: Mutex::default(),
             percent: AtomicU32::new(0),
             bytes: AtomicU64::new(0),
+            troubles: Troubles::default(),
+            segment_size: AtomicU64::new(0),
             look: Notify::new(),
             hurried: AtomicBool::new(false),
         })
@@ -286,7 +293,7 @@ impl Elephant {
 
     /// Parameters that wait for a restart, with old and new value as `old->new`.
     pub(crate) fn pending_restart(&self) -> BTreeMap<String, String> {
-        lock(&self.pending).clone().unwrap_or_default()
+        lock(&self.pending).clone()
     }
 
     /// Asks the server which parameters wait for a restart, and remembers it.
@@ -295,8 +302,20 @@ impl Elephant {
         limit: Duration,
     ) -> Result<BTreeMap<String, String>, JobError> {
         let pending = self.session(limit).await?.pending_restart().await?;
-        *lock(&self.pending) = Some(pending.clone());
+        lock(&self.pending).clone_from(&pending);
         Ok(pending)
+    }
+
+    /// Bytes of a WAL segment, once the control file was read.
+    pub(crate) async fn segment_size(&self) -> Option<u64> {
+        let known = self.segment_size.load(Ordering::Relaxed);
+        if known > 0 {
+            return Some(known);
+        }
+        let control = ControlData::read(&self.install, &self.data_dir()).await.ok()?;
+        let size = control.wal_segment_size;
+        self.segment_size.store(size, Ordering::Relaxed);
+        Some(size)
     }
 
     /// Progress of the long job under way.

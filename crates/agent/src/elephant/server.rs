@@ -147,6 +147,7 @@ impl Elephant {
         }
         history::remove_comment_history_above(&data_dir, history::highest_real(&data_dir)?)?;
         self.end_foreign_server().await?;
+        mend_mode(&data_dir)?;
         if authority.is_none() {
             self.disarm().await?;
             signals::write_standby_signal(&data_dir)?;
@@ -166,7 +167,8 @@ impl Elephant {
             .map_err(|error| JobError(format!("create {}/log: {error}", data_dir.display())))?;
         match self.guard(request, GUARD_LIMIT).await? {
             Reply::Started { pid } => {
-                *lock(&self.pending) = None;
+                lock(&self.pending).clear();
+                self.segment_size.store(0, Ordering::Relaxed);
                 self.barred(pid);
                 Ok(pid)
             }
@@ -295,6 +297,22 @@ impl Processes {
     pub fn children(&self) -> Children<'_> {
         Children::of(self.postmaster, &self.cluster_name, &self.list)
     }
+}
+
+/// PostgreSQL does not start in a directory that others can read or write: ours is closed again.
+fn mend_mode(data_dir: &std::path::Path) -> Result<(), JobError> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let failed = |error: std::io::Error| JobError(format!("{}: {error}", data_dir.display()));
+    let meta = std::fs::metadata(data_dir).map_err(failed)?;
+    if meta.mode() & 0o027 == 0 || meta.uid() != nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    tracing::warn!(
+        "{} had mode {:04o}; PostgreSQL wants 0700, so it is set",
+        data_dir.display(),
+        meta.mode() & 0o7777
+    );
+    std::fs::set_permissions(data_dir, std::fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
 fn done(reply: Reply) -> Result<(), JobError> {

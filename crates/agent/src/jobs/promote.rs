@@ -12,6 +12,7 @@ use howdah_postgres::history;
 use super::bar::{self, one};
 use crate::elephant::{JobError, JobOutput, Seen};
 use crate::shell::{Context, put};
+use crate::troubles::Kind;
 
 /// Limit of one step that needs no replay.
 const STEP: Duration = Duration::from_secs(5);
@@ -78,6 +79,14 @@ async fn until_promoted(context: &Context, pid: i32) -> Result<Seen, JobError> {
         }
         if now != replayed {
             (replayed, since) = (now, tokio::time::Instant::now());
+        }
+        if since.elapsed() >= context.timings.ttl {
+            let text = format!(
+                "the promotion waits for the replay, which stands at {replayed}; after {} s without \
+                 progress the lease is given back",
+                patience.as_secs()
+            );
+            elephant.troubles.set(Kind::Promotion, Some(text));
         }
         if since.elapsed() >= patience {
             let text = format!("the replay stands still at {replayed} for {patience:?}");

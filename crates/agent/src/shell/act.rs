@@ -14,6 +14,7 @@ use super::{Arming, Context, End, ForGuard, News, Proposal, Shell};
 use crate::elephant::{JobError, JobOutput};
 use crate::jobs;
 use crate::reload::Reloaded;
+use crate::troubles::Kind;
 
 /// Pause after a refused proposal.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -293,6 +294,7 @@ impl Shell {
     fn job_ended(&mut self, number: u64, result: Result<JobOutput, JobError>) {
         let now = self.context.clock.boot();
         let result = result.map_err(|err| err.to_string());
+        self.context.elephant.troubles.set(Kind::Promotion, None);
         match self.local.ended(number, result, now) {
             Some((job, Err(why))) => {
                 tracing::warn!(%job, why, "failed");
@@ -303,6 +305,14 @@ impl Shell {
             None => {}
         }
         self.context.elephant.look_soon();
+    }
+
+    /// Once may be chance; what fails again needs a person's eye.
+    pub(super) fn tell_what_fails(&self) {
+        let failed = self.local.failed().filter(|failed| failed.count >= 2);
+        let text = failed
+            .map(|failed| format!("{} failed {} times: {}", failed.job, failed.count, failed.why));
+        self.context.elephant.troubles.set(Kind::Failing, text);
     }
 
     fn guard_says(&mut self, event: Event) {

@@ -347,6 +347,11 @@ impl Local {
         }
     }
 
+    /// What failed last, if nothing better came since.
+    pub fn failed(&self) -> Option<&Failure> {
+        self.failed.as_ref()
+    }
+
     /// It fell, or could not be started, under its own lease.
     pub fn fell_under(&mut self, epoch: Epoch) {
         self.bar_only = Some(epoch);

@@ -202,6 +202,7 @@ impl Shell {
         self.inspect_if_due();
         let decision = decide(&self.view(&state));
         self.tell(&decision);
+        self.tell_what_fails();
         self.publish(&state, &decision);
         for action in &decision.actions {
             self.act(&state, action);

@@ -48,7 +48,8 @@ impl Shell {
             stopping: self.stopping != Stopping::No,
             checkpointed_since_promotion: self.local.checkpointed(),
             pending_restart: self.context.elephant.pending_restart().into_iter().collect(),
-            troubles: Vec::new(),
+            troubles: self.context.elephant.troubles.told(),
+            oldest_wal_lsn: self.context.elephant.troubles.oldest_wal().0,
             replication_state: replication_state(seen),
         };
         self.context.board.publish(status);

@@ -64,6 +64,7 @@ fn peer(status: &Status, age: std::time::Duration) -> PeerView {
         open: status.open_for_clients,
         checkpointed: status.checkpointed_since_promotion,
         stopping: status.stopping,
+        oldest_wal: (status.oldest_wal_lsn > 0).then_some(Lsn(status.oldest_wal_lsn)),
         bootstrapping: status.state == "initializing new cluster",
     }
 }

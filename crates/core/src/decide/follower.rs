@@ -137,7 +137,7 @@ fn running(
     }
     let leader = record.holder.clone();
     if pg.following == Some((leader.clone(), record.epoch)) {
-        return following(view, pg, record);
+        return following(view, data, pg, record);
     }
     let end = data.disk_end.unwrap_or(Position { timeline: pg.timeline, lsn: pg.received });
     let rogue = !view.state.timelines.knows(end.timeline);
@@ -149,7 +149,12 @@ fn running(
     view.unless_failed(Job::Follow, Decision::act(follow, Reason::Follows(leader)))
 }
 
-fn following(view: &View<'_>, pg: &RunningPg, record: &LeaderRecord) -> Decision {
+fn following(
+    view: &View<'_>,
+    data: &ClusterData,
+    pg: &RunningPg,
+    record: &LeaderRecord,
+) -> Decision {
     let leader = record.holder.clone();
     if pg.streaming {
         if !pg.open {
@@ -158,9 +163,18 @@ fn following(view: &View<'_>, pg: &RunningPg, record: &LeaderRecord) -> Decision
         }
         return Decision::wait(Reason::Streams(leader));
     }
-    // A leader that serves and yet sends nothing for long has removed the WAL that is needed here.
+    // The disk may hold more than was replayed yet.
+    let end = data.disk_end.map_or(pg.received, |end| end.lsn.max(pg.received));
+    let source = ready(view, record).filter(|peer| peer.open);
+    if source.and_then(|peer| peer.oldest_wal).is_some_and(|oldest| oldest > end) {
+        return clone(view, |from| Reason::ClonesAfterFailure {
+            why: format!("needs WAL from {end} that {from} no longer has"),
+            from,
+        });
+    }
+    // A leader that serves and yet sends nothing for long does not have what is needed here.
     let patience = view.local.pg_since + (view.timings.ttl * 3).max(pause_after(7));
-    if view.now >= patience && ready(view, record).is_some_and(|peer| peer.open) {
+    if view.now >= patience && source.is_some() {
         return clone(view, |from| Reason::ClonesAfterFailure {
             from,
             why: "the leader serves, yet no WAL came".into(),

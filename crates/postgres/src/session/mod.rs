@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -163,6 +163,22 @@ pub(crate) async fn connect_with(
     let (_open, ended) = oneshot::channel();
     tokio::spawn(drive(connection, ended));
     Ok(Session { client, timeout, _open })
+}
+
+/// Whether the postmaster takes a connection and starts a process that answers: it is alive, whatever
+/// keeps sessions from coming about. Asked by PostgreSQL's own request for TLS, which is answered
+/// before anything is read from a catalog.
+pub async fn accepts_connections(socket_dir: &Path, port: u16, limit: Duration) -> bool {
+    const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+    let asked = async {
+        let path = socket_dir.join(format!(".s.PGSQL.{port}"));
+        let mut stream = tokio::net::UnixStream::connect(path).await?;
+        stream.write_all(&TLS_REQUEST).await?;
+        let mut answer = [0];
+        stream.read_exact(&mut answer).await?;
+        Ok::<_, std::io::Error>(())
+    };
+    matches!(tokio::time::timeout(limit, asked).await, Ok(Ok(())))
 }
 
 impl Session {

@@ -61,6 +61,7 @@ impl World {
             world.lease.record_seen = now;
             world.node.started = now;
         }
+        world.oldest_wal = args.lsn("oldest")?.or(world.oldest_wal);
         fill(world, args, now, system)?;
         if running {
             if let Some(text) = args.text("following") {

@@ -26,6 +26,8 @@ pub(super) struct MemberWorld {
     pub local: LocalView,
     /// Its peers do not hear it.
     pub silent: bool,
+    /// Where its oldest WAL begins, if it says so.
+    pub oldest_wal: Option<howdah_core::Lsn>,
 }
 
 /// One replicated state, and what each member knows.
@@ -167,6 +169,7 @@ impl World {
             data_id: local.data_id,
             eligible: !self.state.members.get(name).is_some_and(|m| m.tags.nofailover),
             checkpointed: local.checkpointed,
+            oldest_wal: world.oldest_wal,
             stopping: world.node.stopping != Stopping::No,
             ..PeerView::default()
         };

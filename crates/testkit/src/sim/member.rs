@@ -202,6 +202,7 @@ impl Member {
                 .is_some_and(|agent| agent.checkpoint_at.is_some_and(|at| now >= at)),
             stopping: self.stopping.is_some(),
             bootstrapping: false,
+            oldest_wal: None,
         }
     }
 }
