@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use howdah_rpc::control::control_client::ControlClient;
 use howdah_rpc::control::{
-    ClusterStatus, ExplainRequest, ExplainResponse, FailoverRequest, Progress, ReinitRequest,
-    StatusRequest, SwitchoverRequest,
+    ClusterStatus, ExplainRequest, ExplainResponse, FailoverRequest, FenceRequest, Progress,
+    ReinitRequest, StatusRequest, SwitchoverRequest, UnfenceRequest,
 };
 use tonic::transport::Channel;
 
@@ -282,16 +282,70 @@ impl Cluster {
         Ok(self.client(index)?.explain(ExplainRequest { epoch: 0 }).await?.into_inner())
     }
 
+    /// Fences a member, or lets it run again, to the end.
+    ///
+    /// # Errors
+    /// If it was not done.
+    pub async fn fence(&self, member: &str, fenced: bool) -> Result<()> {
+        let mut client = self.client(self.leader().await?)?;
+        let member = member.to_owned();
+        finished(if fenced {
+            client.fence(FenceRequest { member }).await?.into_inner()
+        } else {
+            client.unfence(UnfenceRequest { member }).await?.into_inner()
+        })
+        .await
+    }
+
+    /// Waits until a member's troubles say this; the whole sentence.
+    ///
+    /// # Errors
+    /// If they do not in time.
+    pub async fn trouble(&self, member: usize, says: &str, limit: Duration) -> Result<String> {
+        wait_for(&format!("trouble: {says}"), limit, || async {
+            let status = self.status().await?;
+            let shown = &status.members[member];
+            let found = shown.troubles.iter().find(|text| text.contains(says));
+            found.cloned().with_context(|| format!("{:?}: {}", shown.troubles, shown.reason))
+        })
+        .await
+    }
+
+    /// Waits until a member has no troubles.
+    ///
+    /// # Errors
+    /// If they do not end in time.
+    pub async fn no_trouble(&self, member: usize, limit: Duration) -> Result<()> {
+        wait_for("no trouble", limit, || async {
+            let status = self.status().await?;
+            ensure!(status.members[member].troubles.is_empty(), "{:?}", status.members[member]);
+            Ok(())
+        })
+        .await
+    }
+
     /// Fails if any log holds what no log may hold.
     ///
     /// # Errors
     /// The lines.
     pub fn check_logs(&self) -> Result<()> {
+        self.check_logs_for(&["panicked at", "PANIC:"])
+    }
+
+    /// The same where PostgreSQL was made to panic.
+    ///
+    /// # Errors
+    /// The lines.
+    pub fn check_own_logs(&self) -> Result<()> {
+        self.check_logs_for(&["panicked at"])
+    }
+
+    fn check_logs_for(&self, forbidden: &[&str]) -> Result<()> {
         for member in &self.members {
             let log = member.log();
             let bad: Vec<&str> = log
                 .lines()
-                .filter(|line| line.contains("panicked at") || line.contains("PANIC:"))
+                .filter(|line| forbidden.iter().any(|word| line.contains(word)))
                 .collect();
             if !bad.is_empty() {
                 bail!("{}: {}", member.name, bad.join("\n"));

@@ -9,9 +9,11 @@ pub mod cluster;
 pub mod ground;
 pub mod member;
 pub mod net;
+pub mod volume;
 pub mod writer;
 
 pub use cluster::{Cluster, Options};
 pub use ground::{Ground, wait_for};
 pub use member::Member;
+pub use volume::Volume;
 pub use writer::{Ack, Writer};

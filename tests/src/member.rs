@@ -17,8 +17,12 @@ use crate::ground::Ground;
 pub struct Member {
     /// Its name.
     pub name: String,
-    /// Its directory: `data`, `raft`, `log`, `howdah.yml`.
+    /// Its directory: `raft`, `howdah.yml`, logs, and `data` unless that is elsewhere.
     pub dir: PathBuf,
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Further PostgreSQL parameters, YAML lines.
+    pub parameters: String,
     /// Its address.
     pub host: String,
     /// PostgreSQL's port.
@@ -51,6 +55,8 @@ impl Member {
         Self {
             name: name.to_owned(),
             dir: ground.dir.join(name),
+            data: ground.dir.join(name).join("data"),
+            parameters: String::new(),
             host: host.to_owned(),
             pg_port: ground.port + index,
             control_port: ground.port + 10 + index,
@@ -69,7 +75,7 @@ impl Member {
 
     /// Its data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.join("data")
+        self.data.clone()
     }
 
     /// Writes its configuration.
@@ -87,11 +93,13 @@ impl Member {
              bind_addr: {host}:{control}\n  partner_addrs: [{partners}]\n\
              restapi: {{ listen: '{host}:{rest}', connect_address: '{host}:{rest}' }}\n\
              postgresql:\n  listen: {host}:{pg}\n  connect_address: {host}:{pg}\n  \
-             data_dir: {dir}/data\n  bin_dir: {bin}\n  parameters:\n    shared_buffers: 16MB\n    \
-             max_connections: 40\n\
+             data_dir: {data}\n  bin_dir: {bin}\n  parameters:\n    shared_buffers: 16MB\n    \
+             max_connections: 40\n{parameters}\
              bootstrap:\n  dcs: {{ ttl: {ttl} }}\n  pg_hba:\n    - host all tester {net} scram-sha-256\n\
              {extra}",
             name = self.name,
+            data = self.data.display(),
+            parameters = self.parameters,
             host = self.host,
             control = self.control_port,
             rest = self.rest_port,
@@ -244,19 +252,26 @@ impl Member {
     /// # Errors
     /// What psql says.
     pub fn psql(&self, sql: &str) -> Result<String> {
+        let output = self.psql_command(sql).output()?;
+        if !output.status.success() {
+            bail!("{}: {}", self.name, String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// The same as a command that is not started yet.
+    pub fn psql_command(&self, sql: &str) -> Command {
         let mut command = Command::new(self.ground.bin_dir.join("psql"));
         command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
-        command.arg("-h").arg(self.dir.join("data.sock"));
+        let mut sockets = self.data.clone().into_os_string();
+        sockets.push(".sock");
+        command.arg("-h").arg(sockets);
         command.args(["-p", &self.pg_port.to_string(), "-U", "postgres", "-d", "postgres"]);
         command.args(["-c", sql]).env("PGCONNECT_TIMEOUT", "3").current_dir("/");
         if let Some((uid, gid)) = self.ground.user {
             command.gid(gid).uid(uid);
         }
-        let output = command.output()?;
-        if !output.status.success() {
-            bail!("{}: {}", self.name, String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        command
     }
 }
 

@@ -1,0 +1,132 @@
+//! Small file systems of their own, for what happens when one is full, read-only, or gone.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// A loop-mounted ext4, unmounted when dropped.
+pub struct Volume {
+    /// Where it is mounted.
+    pub at: PathBuf,
+    image: PathBuf,
+}
+
+fn run(program: &str, args: &[&str]) -> Result<()> {
+    let output = Command::new(program).args(args).output().with_context(|| program.to_owned())?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        bail!("{program} {}: {said}", args.join(" "));
+    }
+    Ok(())
+}
+
+impl Volume {
+    /// Makes and mounts one, owned by `user`. `None`, told on stderr, where this machine cannot.
+    ///
+    /// # Errors
+    /// If it can, and fails.
+    pub fn new(at: &Path, megabytes: u64, user: Option<(u32, u32)>) -> Result<Option<Self>> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: loop mounts need root");
+            return Ok(None);
+        }
+        fs::create_dir_all(at)?;
+        let image = at.with_extension("img");
+        fs::File::create(&image)?.set_len(megabytes << 20)?;
+        let volume = Self { at: at.to_owned(), image };
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", &volume.image.to_string_lossy()])?;
+        if let Err(why) = volume.mount() {
+            ensure!(std::env::var_os("CI").is_none(), "loop mounts do not work: {why}");
+            eprintln!("SKIPPED: loop mounts do not work here: {why}");
+            return Ok(None);
+        }
+        if let Some((uid, gid)) = user {
+            std::os::unix::fs::chown(at, Some(uid), Some(gid))?;
+        }
+        Ok(Some(volume))
+    }
+
+    /// Mounts it (again).
+    ///
+    /// # Errors
+    /// What mount says.
+    pub fn mount(&self) -> Result<()> {
+        let (image, at) = (self.image.to_string_lossy(), self.at.to_string_lossy());
+        run("mount", &["-o", "loop,errors=remount-ro", &image, &at])
+    }
+
+    /// Takes it away; what has files open there keeps them.
+    ///
+    /// # Errors
+    /// What umount says.
+    pub fn detach(&self) -> Result<()> {
+        run("umount", &["-l", &self.at.to_string_lossy()])
+    }
+
+    /// Fills it up to the last block; the file is removed by [`Volume::free`].
+    ///
+    /// # Errors
+    /// If the file cannot be made.
+    pub fn fill(&self) -> Result<()> {
+        use std::io::Write;
+        let mut file = fs::File::create(self.ballast())?;
+        for chunk in [1 << 20, 4096] {
+            let zeros = vec![0u8; chunk];
+            while file.write_all(&zeros).is_ok() {}
+        }
+        Ok(())
+    }
+
+    /// Makes room again.
+    ///
+    /// # Errors
+    /// If the file cannot be removed.
+    pub fn free(&self) -> Result<()> {
+        Ok(fs::remove_file(self.ballast())?)
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.at.join("ballast")
+    }
+
+    /// The kernel finds an error in it, and makes it read-only.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn break_it(&self) -> Result<()> {
+        let device = nix::libc::dev_t::from(fs::metadata(&self.at)?.dev());
+        let minor = nix::libc::minor(device);
+        let path = format!("/sys/fs/ext4/loop{minor}/trigger_fs_error");
+        fs::write(&path, "told by a test").with_context(|| format!("write {path}"))
+    }
+
+    /// Somebody else's directory below the mount, so that nothing can be made there meanwhile.
+    ///
+    /// # Errors
+    /// If its mode cannot be set. Only while it is not mounted.
+    pub fn close_the_place(&self) -> Result<()> {
+        Ok(fs::set_permissions(&self.at, fs::Permissions::from_mode(0o755))?)
+    }
+
+    /// Repairs it, as a person would after an error.
+    ///
+    /// # Errors
+    /// What the tools say.
+    pub fn repair(&self) -> Result<()> {
+        self.detach()?;
+        // Exit code 1: errors were corrected.
+        let status = Command::new("e2fsck").args(["-fy"]).arg(&self.image).output()?.status;
+        ensure!(status.code().is_some_and(|code| code <= 1), "e2fsck: {status}");
+        self.mount()
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = self.detach();
+        let _ = fs::remove_file(&self.image);
+    }
+}
