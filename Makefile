@@ -16,9 +16,20 @@ build:
 	@tools/needs build postgres
 	cargo build --locked -p howdah-cli
 
-test: build pg-16 pg-18 ## everything, on real servers
+# On other versions than the first one: a cluster is made, fails over in each way, and heals.
+CORE := package(howdah-postgres) & binary(server) | package(howdah-guard) & binary(guard) | \
+  package(howdah-tests) & (test(a_crash_of_postgresql) | test(the_death_of_the_leaders_node) | \
+  test(a_switchover_loses_nothing) | test(whose_wal_is_gone_is_copied) | test(scram_and_roles))
+
+test: build pg-16 pg-18 ## everything, on real servers; PG=16 or PG=18: on that version only
 	@tools/needs nextest
+ifdef PG
+	HOWDAH_TEST_PG=$(PG) tools/with-test-root cargo nextest run --locked --workspace
+else
 	tools/with-test-root cargo nextest run --locked --workspace
+	HOWDAH_TEST_PG=16 tools/with-test-root cargo nextest run --locked --workspace -E '$(CORE)'
+	HOWDAH_TEST_PG=18 tools/with-test-root cargo nextest run --locked --workspace -E '$(CORE)'
+endif
 
 lint: ## what CI asks beside the tests
 	cargo fmt --all --check

@@ -58,7 +58,7 @@ impl Ground {
         } else {
             None
         };
-        Ok(Self { dir, howdah: binary(&root)?, bin_dir: postgres_bin(15)?, port, user })
+        Ok(Self { dir, howdah: binary(&root)?, bin_dir: postgres_bin()?, port, user })
     }
 }
 
@@ -83,16 +83,16 @@ fn binary(root: &Path) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// Programs of PostgreSQL `major`: `HOWDAH_TEST_PG<N>_BIN`, else Debian's place.
+/// Programs of the PostgreSQL under test: `HOWDAH_TEST_PG_BIN`, which tools/with-test-root sets, else
+/// Debian's 15.
 ///
 /// # Errors
-/// If there is none.
-pub fn postgres_bin(major: u32) -> Result<PathBuf> {
-    let named = std::env::var_os(format!("HOWDAH_TEST_PG{major}_BIN")).map(PathBuf::from);
-    let debian = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
-    let bin = named.unwrap_or(debian);
+/// If there are none.
+pub fn postgres_bin() -> Result<PathBuf> {
+    let named = std::env::var_os("HOWDAH_TEST_PG_BIN").map(PathBuf::from);
+    let bin = named.unwrap_or_else(|| "/usr/lib/postgresql/15/bin".into());
     if !bin.join("postgres").exists() {
-        bail!("PostgreSQL {major} is not at {}; set HOWDAH_TEST_PG{major}_BIN", bin.display());
+        bail!("there is no PostgreSQL at {}; set HOWDAH_TEST_PG_BIN", bin.display());
     }
     Ok(bin)
 }

@@ -18,6 +18,7 @@ fn the_tour_holds() -> Result<()> {
     let mut child = Command::new(&ground.howdah)
         .args(["demo", "--tour", "-o", "json", "--dir"])
         .arg(ground.dir.join("demo"))
+        .env("HOWDAH_POSTGRESQL_BIN_DIR", &ground.bin_dir)
         .stdin(Stdio::null())
         .stdout(std::fs::File::create(&out)?)
         .stderr(std::fs::File::create(&err)?)

@@ -15,7 +15,6 @@ use howdah_guard::wire::{Event, Reply, Request, StartPostgres, Status};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User};
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Member {
@@ -35,6 +34,12 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(begin.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A program of the PostgreSQL under test, which tools/with-test-root names.
+fn bin(program: &str) -> String {
+    let named = std::env::var("HOWDAH_TEST_PG_BIN");
+    format!("{}/{program}", named.as_deref().unwrap_or("/usr/lib/postgresql/15/bin"))
 }
 
 /// As the user that PostgreSQL runs as.
@@ -65,7 +70,7 @@ impl Member {
             chown(&dir, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
         }
         let data = dir.join("data");
-        let initdb = unprivileged(&format!("{BIN}/initdb"))
+        let initdb = unprivileged(&bin("initdb"))
             .args(["--no-sync", "--auth=trust", "--username=postgres", "-D"])
             .arg(&data)
             .current_dir(&dir)
@@ -139,7 +144,7 @@ impl Member {
             args.extend(["-c".to_owned(), setting.to_owned()]);
         }
         Request::StartPostgres(StartPostgres {
-            program: format!("{BIN}/postgres").into(),
+            program: bin("postgres").into(),
             args,
             env: vec![("LC_MESSAGES".into(), "C".into())],
             cwd: self.data(),

@@ -67,7 +67,8 @@ impl Drop for Room {
 }
 
 pub fn install() -> Install {
-    Install::find(None, None).unwrap()
+    let named = std::env::var_os("HOWDAH_TEST_PG_BIN").map(PathBuf::from);
+    Install::find(named.as_deref(), None).unwrap()
 }
 
 /// Asks again until the answer is some, or fails after the deadline with what was waited for.
