@@ -1,5 +1,7 @@
 //! The command line.
 
+mod operate;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,6 +9,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure;
+pub use operate::{
+    CompletionsArgs, DsnArgs, DsnFormat, FenceArgs, ManArgs, PsqlArgs, ReloadArgs, RestartArgs,
+    Role, WaitArgs,
+};
 
 /// Automatic failover for PostgreSQL without an outside store.
 #[derive(Debug, Parser)]
@@ -66,32 +72,98 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run this member: the guard, the agent and PostgreSQL
+    #[command(after_long_help = "Examples:\n  howdah run -c /etc/howdah/howdah.yml")]
     Run(RunArgs),
     /// The agent; started by the guard
     #[command(hide = true)]
     Agent(AgentArgs),
     /// A cluster of real servers on this machine
+    #[command(after_long_help = "Examples:\n  howdah demo\n  howdah demo --tour --profile fast")]
     Demo(DemoArgs),
     /// Members and their states
+    #[command(
+        after_long_help = "Examples:\n  howdah list\n  howdah list -e          # tags, pending restarts, reasons too\n  howdah list -o json --endpoint 10.0.0.1:7432,10.0.0.2:7432"
+    )]
     List(ListArgs),
     /// Members as a tree, replicas below their leader
+    #[command(after_long_help = "Examples:\n  howdah topology")]
     Topology(ListArgs),
     /// Changes of leader so far
+    #[command(after_long_help = "Examples:\n  howdah history -o json")]
     History,
     /// Why the present leader leads, or why nobody does
+    #[command(
+        after_long_help = "Examples:\n  howdah explain          # now\n  howdah explain 7        # how epoch 7 began"
+    )]
     Explain(ExplainArgs),
     /// What happened
+    #[command(after_long_help = "Examples:\n  howdah events --follow -o json")]
     Events(EventsArgs),
     /// Hand leadership over without losing a write
+    #[command(
+        after_long_help = "Examples:\n  howdah switchover --dry-run\n  howdah switchover --candidate n2 --yes"
+    )]
     Switchover(SwitchoverArgs),
     /// Take leadership from a leader that is dead or unwanted
+    #[command(
+        after_long_help = "Examples:\n  howdah failover --candidate n3\n  howdah failover --holder-is-stopped      # in maintenance mode, when the leader is silent"
+    )]
     Failover(FailoverArgs),
     /// Replace a standby's data by a fresh copy
+    #[command(after_long_help = "Examples:\n  howdah reinit n3 --yes")]
     Reinit(ReinitArgs),
+    /// Restart PostgreSQL of members, one after the other; their roles stay
+    #[command(
+        after_long_help = "Examples:\n  howdah restart n2\n  howdah restart --pending --yes\n  \
+                                 howdah restart --rolling --yes   # replicas, a switchover, the old leader"
+    )]
+    Restart(RestartArgs),
+    /// Have members read their configuration again
+    #[command(after_long_help = "Examples:\n  howdah reload\n  howdah reload n2 -o json")]
+    Reload(ReloadArgs),
+    /// Maintenance mode: nothing is started, stopped or promoted by itself
+    #[command(after_long_help = "Examples:\n  howdah pause")]
+    Pause(WaitArgs),
+    /// End of maintenance mode
+    #[command(after_long_help = "Examples:\n  howdah resume")]
+    Resume(WaitArgs),
+    /// Stop one member's PostgreSQL and keep it stopped
+    #[command(
+        after_long_help = "Examples:\n  howdah fence n3\n  howdah fence n1 --yes   # a leader hands over first"
+    )]
+    Fence(FenceArgs),
+    /// Let a fenced member's PostgreSQL run again
+    #[command(after_long_help = "Examples:\n  howdah unfence n3")]
+    Unfence(FenceArgs),
+    /// The cluster-wide configuration
+    #[command(after_long_help = "Examples:\n  howdah show-config -o json")]
+    ShowConfig,
+    /// A connection string that finds the right member by itself
+    #[command(
+        after_long_help = "Examples:\n  howdah dsn\n  howdah dsn --role replica --format jdbc"
+    )]
+    Dsn(DsnArgs),
+    /// psql on the right member
+    #[command(
+        after_long_help = "Examples:\n  howdah psql\n  howdah psql -r replica -- -c 'SELECT 1'"
+    )]
+    Psql(PsqlArgs),
+    /// What is wrong, here and in the cluster, and how to mend it
+    #[command(after_long_help = "Examples:\n  howdah doctor\n  howdah doctor -o json")]
+    Doctor,
+    /// Completions for a shell
+    #[command(
+        after_long_help = "Examples:\n  howdah completions bash > /etc/bash_completion.d/howdah"
+    )]
+    Completions(CompletionsArgs),
+    /// Manual pages
+    #[command(after_long_help = "Examples:\n  howdah man --dir /usr/local/share/man/man1")]
+    Man(ManArgs),
     /// Configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Version of this program and of its protocols
+    /// Versions: this program's, and those of the members where a cluster answers
+    #[command(after_long_help = "Examples:\n  howdah version -o json")]
     Version,
 }
 
@@ -157,9 +229,12 @@ pub struct ListArgs {
     /// Print again after each change
     #[arg(short = 'W', long)]
     pub watch: bool,
-    /// Reasons too
-    #[arg(short, long)]
-    pub verbose: bool,
+    /// Print again every so many seconds
+    #[arg(short = 'w', value_name = "SECONDS", value_parser = seconds)]
+    pub every: Option<Duration>,
+    /// Reasons, tags, pending restarts too
+    #[arg(short = 'e', long, visible_short_alias = 'v', visible_alias = "verbose")]
+    pub extended: bool,
 }
 
 /// `explain`.
@@ -229,6 +304,7 @@ pub struct ReinitArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Check a file, and this machine against it
+    #[command(after_long_help = "Examples:\n  howdah config check /etc/howdah/howdah.yml")]
     Check {
         /// The file
         file: PathBuf,

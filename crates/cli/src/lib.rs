@@ -7,5 +7,6 @@ pub mod args;
 pub mod client;
 pub mod commands;
 pub mod demo;
+pub mod docs;
 pub mod failure;
 pub mod output;

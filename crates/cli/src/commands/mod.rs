@@ -3,15 +3,23 @@
 mod act;
 mod agent;
 mod config;
+pub(crate) mod doctor;
+pub(crate) mod dsn;
 mod events;
 mod explain;
 mod failover;
+mod fence;
 mod history;
 mod list;
+mod pause;
 mod reinit;
+pub(crate) mod reload;
+mod restart;
 mod run;
+mod shell;
+mod show_config;
 mod switchover;
-mod version;
+pub(crate) mod version;
 
 use std::future::Future;
 use std::io::Write;
@@ -37,7 +45,19 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Failover(args) => wait(failover::run(&global, &args)),
         Command::Reinit(args) => wait(reinit::run(&global, &args)),
         Command::Config(ConfigCommand::Check { file }) => config::check(&global, &file),
-        Command::Version => version::run(&global),
+        Command::Restart(args) => wait(restart::run(&global, &args)),
+        Command::Reload(args) => wait(reload::run(&global, &args)),
+        Command::Pause(_) => wait(pause::run(&global, true)),
+        Command::Resume(_) => wait(pause::run(&global, false)),
+        Command::Fence(args) => wait(fence::run(&global, &args, true)),
+        Command::Unfence(args) => wait(fence::run(&global, &args, false)),
+        Command::ShowConfig => wait(show_config::run(&global)),
+        Command::Dsn(args) => wait(dsn::run(&global, &args)),
+        Command::Psql(args) => wait(dsn::psql(&global, &args)),
+        Command::Doctor => wait(doctor::run(&global)),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
+        Command::Version => wait(version::run(&global)),
     };
     match result {
         Ok(code) => ExitCode::from(code),

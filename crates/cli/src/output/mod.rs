@@ -1,6 +1,8 @@
 //! What is printed: tables for people, JSON and YAML for programs. Rendering is pure.
 
 pub mod changes;
+pub mod doctor;
+pub mod dsn;
 pub mod progress;
 pub mod status;
 

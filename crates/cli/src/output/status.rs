@@ -30,6 +30,7 @@ pub struct StatusView {
     switchover: Option<SwitchoverView>,
     synchronous_mode: String,
     pause: bool,
+    pause_wanted: bool,
     reason: String,
     members: Vec<MemberView>,
 }
@@ -63,6 +64,12 @@ struct MemberView {
     server_version: Option<u32>,
     postmaster_start: Option<String>,
     tags: BTreeMap<String, String>,
+    fenced: bool,
+    /// Parameters that wait for a restart, as `old->new`.
+    pending_restart: BTreeMap<String, String>,
+    replication_state: Option<String>,
+    /// What is wrong though nothing crashed, with what to do.
+    troubles: Vec<String>,
 }
 
 fn some(text: &str) -> Option<String> {
@@ -92,6 +99,7 @@ impl From<&ClusterStatus> for StatusView {
                 .map(|it| SwitchoverView { from: it.from.clone(), to: it.to.clone() }),
             synchronous_mode: status.synchronous_mode.clone(),
             pause: status.paused,
+            pause_wanted: status.pause_wanted,
             reason: status.reason.clone(),
             members: status.members.iter().map(MemberView::from).collect(),
         }
@@ -122,6 +130,10 @@ impl From<&Member> for MemberView {
             server_version: (member.server_version != 0).then_some(member.server_version),
             postmaster_start: some(&super::time(member.postmaster_start_ms)),
             tags: member.tags.clone().into_iter().collect(),
+            fenced: member.fenced,
+            pending_restart: member.pending_restart.clone().into_iter().collect(),
+            replication_state: some(&member.replication_state),
+            troubles: member.troubles.clone(),
         }
     }
 }
@@ -130,31 +142,52 @@ const HEADER: &[&str] =
     &["Member", "Host", "Role", "State", "TL", "Receive LSN", "Lag", "Replay LSN", "Lag"];
 const RIGHT: &[usize] = &[4, 5, 6, 7, 8];
 
-/// The table of `list`, with title and footer; with `verbose` the reasons too.
-pub fn list(status: &ClusterStatus, verbose: bool) -> String {
-    whole(status, &status.members.iter().collect::<Vec<_>>(), verbose, false)
+/// The table of `list`, with title and footer; with `extended` the reasons, tags and pending restarts too.
+pub fn list(status: &ClusterStatus, extended: bool) -> String {
+    whole(status, &status.members.iter().collect::<Vec<_>>(), extended, false)
 }
 
 /// The table of `topology`: the leader first, what follows it below.
-pub fn topology(status: &ClusterStatus, verbose: bool) -> String {
+pub fn topology(status: &ClusterStatus, extended: bool) -> String {
     let (mut members, rest): (Vec<&Member>, Vec<&Member>) =
         status.members.iter().partition(|member| member.role == "Leader");
     members.extend(rest);
-    whole(status, &members, verbose, true)
+    whole(status, &members, extended, true)
 }
 
-fn whole(status: &ClusterStatus, members: &[&Member], verbose: bool, tree: bool) -> String {
+fn whole(status: &ClusterStatus, members: &[&Member], extended: bool, tree: bool) -> String {
     let rows: Vec<Vec<String>> = members.iter().map(|member| row(member, tree)).collect();
     let mut text = title(status) + "\n" + &table(HEADER, &rows, RIGHT);
     text += &footer(status);
-    if verbose {
-        for member in members {
-            if !member.reason.is_empty() {
-                let _ = writeln!(text, " Reason {}: {}", member.name, member.reason);
-            }
+    for member in members {
+        for trouble in &member.troubles {
+            let _ = writeln!(text, " Trouble {}: {trouble}", member.name);
+        }
+        if extended {
+            details(&mut text, member);
         }
     }
     text
+}
+
+/// What only a closer look asks for.
+fn details(text: &mut String, member: &Member) {
+    let name = &member.name;
+    if !member.reason.is_empty() {
+        let _ = writeln!(text, " Reason {name}: {}", member.reason);
+    }
+    let pairs = |map: &std::collections::HashMap<String, String>, between: &str| {
+        let sorted: BTreeMap<&String, &String> = map.iter().collect();
+        let pairs: Vec<String> =
+            sorted.iter().map(|(key, value)| format!("{key}{between}{value}")).collect();
+        pairs.join(", ")
+    };
+    if !member.tags.is_empty() {
+        let _ = writeln!(text, " Tags {name}: {}", pairs(&member.tags, "="));
+    }
+    if !member.pending_restart.is_empty() {
+        let _ = writeln!(text, " Pending restart {name}: {}", pairs(&member.pending_restart, ": "));
+    }
 }
 
 fn title(status: &ClusterStatus) -> String {
@@ -174,10 +207,12 @@ fn title(status: &ClusterStatus) -> String {
 fn row(member: &Member, tree: bool) -> Vec<String> {
     let leads = member.role == "Leader";
     let name = if tree && !leads { format!("+ {}", member.name) } else { member.name.clone() };
+    let fenced = if member.fenced { " (fenced)" } else { "" };
+    let pending = if member.pending_restart.is_empty() { "" } else { " *" };
     let state = if member.in_progress {
         format!("{} {}%", member.state, member.progress_percent)
     } else {
-        member.state.clone()
+        format!("{}{fenced}{pending}", member.state)
     };
     let timeline = if member.timeline == 0 { String::new() } else { member.timeline.to_string() };
     let mut row = vec![name, member.host.clone(), member.role.clone(), state, timeline];
@@ -197,6 +232,11 @@ fn footer(status: &ClusterStatus) -> String {
     let mut text = String::new();
     if status.paused {
         text += " Maintenance mode: on\n";
+    } else if status.pause_wanted {
+        text += " Maintenance mode: asked for; it comes when the leader serves\n";
+    }
+    if status.members.iter().any(|member| !member.pending_restart.is_empty()) {
+        text += " * waits for a restart; `howdah restart --pending`\n";
     }
     if let Some(pending) = &status.switchover {
         let _ = writeln!(text, " Switchover under way from: {} to: {}", pending.from, pending.to);

@@ -1,0 +1,58 @@
+//! `howdah dsn` and `howdah psql`: the way to the right member.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use howdah_rpc::control::ClusterStatus;
+use serde::Serialize;
+
+use crate::args::{DsnArgs, DsnFormat, Global, PsqlArgs, Role};
+use crate::client;
+use crate::failure::{DONE, Failure};
+use crate::output;
+use crate::output::dsn::{self, Target};
+
+/// `dsn` for programs.
+#[derive(Debug, Serialize)]
+pub struct DsnView {
+    /// The connection string.
+    pub dsn: String,
+}
+
+pub(super) async fn run(global: &Global, args: &DsnArgs) -> Result<u8, Failure> {
+    let status = client::reach(&client::endpoints(global)?).await?.status;
+    let dsn = dsn::render(args.format, &target(&status, args)?);
+    let view = DsnView { dsn };
+    output::print(&output::render(global.output, &view, || format!("{}\n", view.dsn))?)?;
+    Ok(DONE)
+}
+
+/// Becomes psql. Passwords are psql's to find: ~/.pgpass, PGPASSFILE, or a prompt.
+pub(super) async fn psql(global: &Global, args: &PsqlArgs) -> Result<u8, Failure> {
+    let status = client::reach(&client::endpoints(global)?).await?.status;
+    let dsn = dsn::render(DsnFormat::Libpq, &target(&status, &args.dsn)?);
+    let error = Command::new("psql").arg("-d").arg(dsn).args(&args.args).exec();
+    Err(Failure::Error(format!("psql cannot be started ({error}); install PostgreSQL's client")))
+}
+
+fn target(status: &ClusterStatus, args: &DsnArgs) -> Result<Target, Failure> {
+    let mut hosts = Vec::new();
+    for member in &status.members {
+        let meant = match &args.member {
+            Some(name) => member.name == *name,
+            None => member.role != "Witness",
+        };
+        if meant {
+            hosts.push(dsn::host_and_port(&member.host));
+        }
+    }
+    if hosts.is_empty() {
+        return Err(Failure::Refused(match &args.member {
+            Some(name) => format!("there is no member {name}; see `howdah list`"),
+            None => "the cluster has no members yet".to_owned(),
+        }));
+    }
+    // A member that was named is meant, whatever it is.
+    let role = if args.member.is_some() { Role::Any } else { args.role };
+    Ok(Target { hosts, role, dbname: args.dbname.clone(), username: args.username.clone() })
+}
