@@ -10,6 +10,7 @@ pub mod board;
 pub mod clock;
 pub mod cluster_config;
 pub mod config;
+pub mod counters;
 pub mod elephant;
 pub mod explain;
 pub mod jobs;

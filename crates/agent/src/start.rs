@@ -133,9 +133,12 @@ impl Agent {
             board: board.clone(),
             clock: clock.clone(),
             elephant: elephant.clone(),
+            counters: Arc::default(),
         });
         let (shell, outbox) = Shell::new(context.clone());
-        let desk = Desk { me, node: node.clone(), board, orders, timings, clock: clock.clone() };
+        let counters = context.counters.clone();
+        let desk =
+            Desk { me, node: node.clone(), board, orders, timings, clock: clock.clone(), counters };
         let mut tasks = services(&context, &desk).await.map_err(other)?;
         node.start();
         let (every, limit) = (timings.ttl / 10, timings.probe_timeout);

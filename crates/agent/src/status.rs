@@ -13,6 +13,7 @@ use howdah_rpc::control;
 use howdah_rpc::peer::Status;
 
 use crate::board::Heard;
+use crate::counters::Counters;
 
 /// What the picture is made of.
 pub struct Sources<'a> {
@@ -26,6 +27,10 @@ pub struct Sources<'a> {
     pub heard: &'a BTreeMap<MemberName, Heard>,
     /// The Raft group as it sees it.
     pub raft: &'a RaftStatus,
+    /// What was counted.
+    pub counters: &'a Counters,
+    /// How long ago the loop turned.
+    pub turned: Duration,
     /// Now.
     pub now: BootInstant,
 }

@@ -128,6 +128,8 @@ impl Elephant {
             has_upstream: !text("primary_conninfo").is_empty(),
             server_version: text("server_version_num").parse().unwrap_or(0),
             started_ms: probe.started.0,
+            replay_lag_ms: replay_lag_ms(&probe),
+            replication: probe.replication.iter().map(standby).collect(),
         })
     }
 
@@ -174,6 +176,25 @@ fn received(probe: &Probe) -> Lsn {
     } else {
         probe.flush_lsn.or(probe.write_lsn).unwrap_or_default()
     }
+}
+
+fn standby(standby: &howdah_postgres::session::Replication) -> howdah_rpc::peer::Standby {
+    howdah_rpc::peer::Standby {
+        user: standby.user.clone(),
+        application_name: standby.application_name.clone(),
+        client_addr: standby.client_addr.clone().unwrap_or_default(),
+        state: standby.state.clone(),
+        sync_state: standby.sync_state.clone(),
+    }
+}
+
+/// Whole seconds, so that an idle standby's status does not change with each look. The commit time is
+/// by the primary's clock: this is for people.
+fn replay_lag_ms(probe: &Probe) -> u64 {
+    let left = probe.in_recovery && probe.receive_lsn > probe.replay_lsn;
+    let last = probe.last_replayed.filter(|_| left);
+    let now = crate::clock::SystemClock.wall().0;
+    last.map_or(0, |last| now.saturating_sub(last.0) / 1000 * 1000)
 }
 
 fn no_connection_left(why: &str) -> String {

@@ -179,6 +179,10 @@ pub struct Seen {
     pub server_version: u32,
     /// Milliseconds since 1970.
     pub started_ms: u64,
+    /// Who streams from here, without what changes all the time.
+    pub replication: Vec<howdah_rpc::peer::Standby>,
+    /// While something is left to replay: age of the last commit replayed, in steps of a second.
+    pub replay_lag_ms: u64,
 }
 
 /// Progress of a long job.

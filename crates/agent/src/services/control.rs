@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status};
 use super::{operations, upkeep};
 use crate::board::Board;
 use crate::clock::Clock;
+use crate::counters::Counters;
 use crate::explain;
 use crate::order::Orders;
 use crate::status::Sources;
@@ -41,6 +42,8 @@ pub struct Desk {
     pub timings: Timings,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// What was counted.
+    pub counters: Arc<Counters>,
 }
 
 impl Desk {
@@ -54,13 +57,16 @@ impl Desk {
         let (state, own, heard) =
             (self.state(), self.board.own().borrow().clone(), self.board.heard());
         let raft = self.node.status();
+        let now = self.clock.boot();
         ask(&Sources {
             state: &state,
             me: &self.me,
             own: &own,
             heard: &heard,
             raft: &raft,
-            now: self.clock.boot(),
+            counters: &self.counters,
+            turned: self.counters.turned(now),
+            now,
         })
     }
 

@@ -131,6 +131,9 @@ impl Shell {
                 Ok(()) => put(&context, command, limit).await,
                 Err(why) => Err(format!("the guard took no deadline: {why}")),
             };
+            if result.is_ok() {
+                context.counters.renewals.observe(context.clock.boot().since(now));
+            }
             let _ = outbox.send(News::RenewalEnded(result));
         });
     }
@@ -301,6 +304,8 @@ impl Shell {
                 self.lease.withheld = false;
             }
             Some((Job::HandOver, Ok(()))) => self.lease.withheld = false,
+            Some((Job::Rewind, Ok(()))) => self.context.counters.rewound(),
+            Some((Job::Clone, Ok(()))) => self.context.counters.cloned(),
             Some((job, Ok(()))) => tracing::debug!(%job, "done"),
             None => {}
         }

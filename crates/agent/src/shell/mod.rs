@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::counters::Counters;
 use crate::elephant::{Elephant, JobError, JobOutput, Observed};
 use crate::order::{Order, Ordered};
 pub(crate) use act::put;
@@ -50,6 +51,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// The local PostgreSQL, through the guard.
     pub elephant: Arc<Elephant>,
+    /// What is counted.
+    pub counters: Arc<Counters>,
 }
 
 /// What wakes the loop, beside the log, peers, orders and timers.
@@ -204,6 +207,7 @@ impl Shell {
         self.tell(&decision);
         self.tell_what_fails();
         self.publish(&state, &decision);
+        self.count(&state);
         for action in &decision.actions {
             self.act(&state, action);
         }
@@ -213,6 +217,25 @@ impl Shell {
             self.end = Some(End::Foreign);
         }
         decision
+    }
+
+    fn count(&self, state: &howdah_core::ClusterState) {
+        let (now, counters) = (self.context.clock.boot(), &self.context.counters);
+        counters.applied(state, now);
+        let (own, heard) = (self.context.board.own().borrow().clone(), self.context.board.heard());
+        let raft = self.context.node.status();
+        let sources = crate::status::Sources {
+            state,
+            me: &self.context.me,
+            own: &own,
+            heard: &heard,
+            raft: &raft,
+            counters,
+            turned: std::time::Duration::ZERO,
+            now,
+        };
+        let writable = sources.why_not_writable().is_none();
+        counters.turn(now, self.lease.view().deadline, writable);
     }
 
     fn wake_in(&self, decision: &Decision) -> std::time::Duration {

@@ -51,6 +51,8 @@ impl Shell {
             troubles: self.context.elephant.troubles.told(),
             oldest_wal_lsn: self.context.elephant.troubles.oldest_wal().0,
             replication_state: replication_state(seen),
+            replication: seen.map(|seen| seen.replication.clone()).unwrap_or_default(),
+            replay_lag_ms: seen.map_or(0, |seen| seen.replay_lag_ms),
         };
         self.context.board.publish(status);
     }

@@ -1,0 +1,234 @@
+//! REST orders on a real cluster, what a load balancer makes of the health checks, and gRPC for tools
+//! that know nothing of howdah.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use howdah_tests::{Cluster, Member, Options, wait_for};
+
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// Code and body of one request.
+fn send(member: &Member, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect((member.host.as_str(), member.rest_port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(40)))?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let code = answer.split(' ').nth(1).context("a status line")?.parse()?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    Ok((code, body.unwrap_or_default()))
+}
+
+/// The same, with the code and a word that are wanted.
+fn expect(
+    member: &Member,
+    (method, path, body): (&str, &str, &str),
+    code: u16,
+    word: &str,
+) -> Result<()> {
+    let (found, text) = send(member, method, path, body)?;
+    ensure!(
+        found == code && text.contains(word),
+        "{method} {path} {body} at {}: {found} {text} instead of {code} {word}",
+        member.name
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn orders_are_carried_out_or_refused_in_patronis_words() -> Result<()> {
+    let cluster = Cluster::healthy("rest-orders", Options::default()).await?;
+    let leader = cluster.leader().await?;
+    let other = (leader + 1) % 3;
+    let (first, second) = (&cluster.members[leader], &cluster.members[other]);
+    let epoch = cluster.status().await?.epoch;
+    let own = format!("{{\"leader\": \"{}\", \"candidate\": \"{0}\"}}", first.name);
+    let nobody = format!("{{\"leader\": \"{}\", \"candidate\": \"n9\"}}", first.name);
+    for (order, code, word) in [
+        (("POST", "/switchover", ""), 400, "only from a specific leader"),
+        (("POST", "/switchover", "{"), 400, "no JSON"),
+        (("POST", "/switchover", &own), 400, "source are the same"),
+        (("POST", "/switchover", &nobody), 412, "candidate does not exists"),
+        (("POST", "/switchover", "{\"leader\": \"n9\"}"), 412, "leader name does not match"),
+        (
+            ("POST", "/switchover", "{\"leader\": \"n1\", \"scheduled_at\": \"x\"}"),
+            501,
+            "scheduled_at",
+        ),
+        (("DELETE", "/switchover", ""), 404, "no switchover is scheduled"),
+        (("POST", "/failover", "{}"), 400, "only to a specific candidate"),
+        (("POST", "/failover", "{\"candidate\": \"n9\"}"), 412, "candidate does not exists"),
+        (("POST", "/restart", "{\"role\": \"replica\"}"), 503, "conditions are not satisfied"),
+        (("POST", "/restart", "{\"role\": \"king\"}"), 422, "role"),
+        (("POST", "/restart", "{\"postgres_version\": \"9.x\"}"), 422, "postgres_version"),
+        (("POST", "/restart", "{\"restart_pending\": true}"), 503, "conditions are not satisfied"),
+        (("DELETE", "/restart", ""), 404, "no restarts are scheduled"),
+        (("POST", "/reinitialize", ""), 503, "I am the leader"),
+        (("PATCH", "/config", "{\"ttl\": 10}"), 501, "ttl"),
+        (("PUT", "/config", "{}"), 501, "cannot be edited"),
+        (("POST", "/cluster", ""), 405, "GET"),
+        (("PUT", "/restart", ""), 405, "POST, DELETE"),
+        (("POST", "/nonsense", ""), 404, "no such path"),
+    ] {
+        expect(first, order, code, word)?;
+    }
+    let (code, _) = send(first, "POST", "/switchover", &" ".repeat(100_000))?;
+    ensure!(code == 413, "{code} for a large body");
+    ensure!(cluster.status().await?.epoch == epoch, "a refused order changed the leader");
+    expect(first, ("POST", "/reload", ""), 202, "reload scheduled")?;
+    expect(second, ("POST", "/restart", ""), 200, "restarted successfully")?;
+    cluster.settle(SETTLE).await?;
+    expect(first, ("POST", "/restart", "{\"role\": \"primary\"}"), 200, "restarted successfully")?;
+    ensure!(cluster.settle(SETTLE).await? == leader, "leadership moved");
+    let order = format!("{{\"leader\": \"{}\", \"candidate\": \"{}\"}}", first.name, second.name);
+    expect(second, ("POST", "/switchover", &order), 200, "Successfully switched over to")?;
+    ensure!(cluster.settle(SETTLE).await? == other, "{} does not lead", second.name);
+    let order = format!("{{\"candidate\": \"{}\"}}", first.name);
+    expect(first, ("POST", "/failover", &order), 200, "Successfully failed over to")?;
+    ensure!(cluster.settle(SETTLE).await? == leader, "{} does not lead", first.name);
+    expect(second, ("POST", "/reinitialize", "{\"force\": true}"), 200, "reinitialize started")?;
+    ensure!(cluster.settle(SETTLE).await? == leader, "leadership moved");
+    let (code, page) = send(first, "GET", "/metrics", "")?;
+    ensure!(code == 200 && page.contains("howdah_leader_changes_total"), "{page}");
+    let (_, page) = send(first, "GET", "/history", "")?;
+    let rows: serde_json::Value = serde_json::from_str(&page)?;
+    ensure!(rows.as_array().is_some_and(|rows| rows.len() == 2), "{rows}");
+    cluster.check_logs()
+}
+
+/// A process that ends with the value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn haproxy(cluster: &Cluster, write: u16, read: u16) -> Result<Option<Running>> {
+    let servers: Vec<String> = cluster
+        .members
+        .iter()
+        .map(|member| {
+            format!(
+                "    server {} {}:{} maxconn 100 check port {}",
+                member.name, member.host, member.pg_port, member.rest_port
+            )
+        })
+        .collect();
+    let text = include_str!("../fixtures/haproxy/haproxy.cfg")
+        .replace("{write}", &write.to_string())
+        .replace("{read}", &read.to_string())
+        .replace("{primary_servers}", &servers.join("\n"))
+        .replace("{replica_servers}", &servers.join("\n"));
+    let file = cluster.ground.dir.join("haproxy.cfg");
+    std::fs::write(&file, text)?;
+    let spawned = Command::new("haproxy")
+        .args(["-db", "-f"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(cluster.ground.dir.join("haproxy.log"))?)
+        .spawn();
+    match spawned {
+        Ok(child) => Ok(Some(Running(child))),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+            ensure!(std::env::var_os("CI").is_none(), "haproxy is not installed");
+            eprintln!("SKIPPED: haproxy is not installed; `tools/needs haproxy`");
+            Ok(None)
+        }
+        Err(why) => Err(why.into()),
+    }
+}
+
+/// Asks through the load balancer which port serves, and whether it is in recovery.
+async fn served_by(port: u16) -> Result<(String, bool)> {
+    let dsn = format!(
+        "host=127.0.0.1 port={port} user=tester password={} dbname=postgres connect_timeout=2",
+        howdah_tests::cluster::PASSWORD
+    );
+    let (client, connection) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls).await?;
+    let driven = tokio::spawn(connection);
+    let sql = "SELECT current_setting('port'), pg_is_in_recovery()";
+    let row = client.query_one(sql, &[]).await?;
+    drop(client);
+    driven.abort();
+    Ok((row.get(0), row.get(1)))
+}
+
+#[tokio::test]
+async fn a_load_balancer_made_for_patroni_follows_a_switchover_and_a_failover() -> Result<()> {
+    let mut cluster = Cluster::healthy("haproxy", Options::default()).await?;
+    let (write, read) = (cluster.ground.port + 30, cluster.ground.port + 31);
+    let Some(_running) = haproxy(&cluster, write, read)? else { return Ok(()) };
+    let mut leader = cluster.leader().await?;
+    for step in ["start", "switchover", "death"] {
+        match step {
+            "switchover" => {
+                let to = cluster.members[(leader + 1) % 3].name.clone();
+                cluster.switchover(&to).await?;
+                leader = cluster.settle(SETTLE).await?;
+            }
+            "death" => {
+                cluster.members[leader].kill_node();
+                leader = cluster.other_leader(leader, SETTLE).await?;
+            }
+            _ => {}
+        }
+        let wanted = (cluster.members[leader].pg_port.to_string(), false);
+        wait_for(&format!("after {step}: writes go to the leader"), SETTLE, || async {
+            let found = served_by(write).await?;
+            ensure!(found == wanted, "{found:?} instead of {wanted:?}");
+            Ok(())
+        })
+        .await?;
+        wait_for(&format!("after {step}: reads go to a replica"), SETTLE, || async {
+            let (port, recovers) = served_by(read).await?;
+            ensure!(recovers, "{port} is no replica");
+            Ok(())
+        })
+        .await?;
+    }
+    cluster.check_logs()
+}
+
+#[tokio::test]
+async fn tools_that_know_nothing_find_the_services_by_reflection() -> Result<()> {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    let cluster = Cluster::healthy("reflection", Options::default()).await?;
+    let address = cluster.members[0].control();
+    let channel = howdah_rpc::channel::lazy(&address, Duration::from_secs(2))?;
+    let asked = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut client = ServerReflectionClient::new(channel.clone());
+    let stream = client.server_reflection_info(tokio_stream::iter([asked])).await?;
+    let answer = stream.into_inner().message().await?.context("an answer")?;
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        anyhow::bail!("another answer: {answer:?}");
+    };
+    let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
+    for wanted in ["howdah.control.v1.Control", "grpc.health.v1.Health"] {
+        ensure!(names.iter().any(|name| name == wanted), "{wanted} is not in {names:?}");
+    }
+    let request = HealthCheckRequest { service: "howdah.control.v1.Control".into() };
+    let health = HealthClient::new(channel).check(request).await?.into_inner();
+    ensure!(health.status == 1, "not serving: {}", health.status);
+    cluster.check_logs()
+}
