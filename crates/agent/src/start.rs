@@ -232,6 +232,7 @@ async fn services(context: &Arc<Context>, desk: &Desk) -> Result<Vec<JoinHandle<
     reporter.set_serving::<ControlServer<Desk>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(howdah_rpc::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| format!("the reflection service: {error}"))?;
     let server = tonic::transport::Server::builder()

@@ -277,9 +277,7 @@ impl Shell {
                 Ok(())
             }
             Order::Reinit => {
-                if let Some(job) = self.local.job() {
-                    return Err(format!("{job} is under way"));
-                }
+                self.not_in_the_middle()?;
                 let state = self.applied.borrow().state.clone();
                 match state.held() {
                     None => Err("the cluster has no leader to copy from".into()),
@@ -295,6 +293,14 @@ impl Shell {
         }
     }
 
+    /// What takes moments is waited for; what takes longer is refused by name.
+    fn not_in_the_middle(&self) -> Result<(), String> {
+        let job = self.local.job().filter(|job| {
+            !matches!(job, Job::Doors | Job::Follow | Job::Promise | Job::Prepare | Job::Reload)
+        });
+        job.map_or(Ok(()), |job| Err(format!("{job} already in progress")))
+    }
+
     fn order_restart(&mut self) -> Result<(), String> {
         let state = self.applied.borrow().state.clone();
         if state.fenced.contains(&self.context.me) {
@@ -303,9 +309,7 @@ impl Shell {
         if !matches!(self.local.data, DataView::Cluster(_)) {
             return Err("there is no data to start PostgreSQL with".into());
         }
-        if let Some(job) = self.local.job() {
-            return Err(format!("{job} is under way; try again when it is over"));
-        }
+        self.not_in_the_middle()?;
         if state.election.is_some() || state.switchover.is_some() {
             return Err("a change of leader is under way; try again when it is over".into());
         }
