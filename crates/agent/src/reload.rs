@@ -1,7 +1,7 @@
 //! Reading the configuration again while everything runs.
 //!
-//! Place: a job of the loop, begun by SIGHUP or an operator. Tags, PostgreSQL parameters and pg_hba
-//! lines are taken at once; what else changed is named, and waits for a restart of howdah. A file
+//! Place: a job of the loop, begun by SIGHUP or an operator. Tags, PostgreSQL parameters, pg_hba
+//! and pg_ident lines are taken at once; what else changed is named, and waits for a restart of howdah. A file
 //! with a mistake in it changes nothing.
 
 use std::collections::BTreeSet;
@@ -60,6 +60,7 @@ pub(crate) async fn reload(context: &Context) -> Result<Reloaded, String> {
     config.tags = new.tags;
     config.postgresql.parameters = new.postgresql.parameters;
     config.postgresql.pg_hba = new.postgresql.pg_hba;
+    config.postgresql.pg_ident = new.postgresql.pg_ident;
     elephant.set_current(config);
     let written = write_files(context).await;
     match written {
@@ -98,6 +99,9 @@ fn taken(old: &Config, new: &Config) -> Vec<String> {
     if old.postgresql.pg_hba != new.postgresql.pg_hba {
         keys.push("postgresql.pg_hba".into());
     }
+    if old.postgresql.pg_ident != new.postgresql.pg_ident {
+        keys.push("postgresql.pg_ident".into());
+    }
     let tags: BTreeSet<&String> = old.tags.all.keys().chain(new.tags.all.keys()).collect();
     let tags = tags.into_iter().filter(|tag| old.tags.all.get(*tag) != new.tags.all.get(*tag));
     keys.extend(tags.map(|tag| format!("tags.{tag}")));
@@ -112,6 +116,7 @@ fn left(old: &Config, new: &Config) -> Vec<String> {
             ("scope", config.scope.clone()),
             ("name", config.name.0.clone()),
             ("profile", format!("{:?}", config.profile)),
+            ("log", format!("{:?}", config.log)),
             ("raft", format!("{:?}", config.raft)),
             ("restapi", format!("{:?}", config.restapi)),
             ("postgresql.data_dir", format!("{:?}", config.postgresql.data_dir)),

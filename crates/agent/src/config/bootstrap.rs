@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use howdah_core::{Profile, Settings, Timings};
 
-use super::reader::Section;
-use super::value::{Node, Value};
-use super::{BootstrapConfig, parameters, units};
+use super::reader::{Section, boolean};
+use super::value::{Node, Place, Value};
+use super::{BootstrapConfig, hba, parameters, units};
 
 pub(super) fn read(top: &Section<'_>, profile: Profile) -> BootstrapConfig {
     let ttl_ms = millis(profile.ttl());
@@ -21,9 +21,7 @@ pub(super) fn read(top: &Section<'_>, profile: Profile) -> BootstrapConfig {
     if let Some(node) = section.take("initdb") {
         initdb = read_initdb(&section, node);
     }
-    if let Some(lines) = section.lines("pg_hba") {
-        settings.pg_hba.extend(lines);
-    }
+    settings.pg_hba.extend(hba::lines(&section, "pg_hba"));
     section.finish();
     BootstrapConfig { settings, initdb }
 }
@@ -52,18 +50,15 @@ fn read_settings(dcs: Section<'_>, settings: &mut Settings) {
     if dcs.take("master_start_timeout").is_some() {
         dcs.warn("master_start_timeout", "is the old name", "write `primary_start_timeout`");
     }
-    match dcs.text("synchronous_mode").as_deref() {
-        None | Some("off" | "false") => {}
-        Some(mode) => {
-            let what = format!("`{mode}`: this version replicates asynchronously only");
-            dcs.error("synchronous_mode", what, "write off until the synchronous modes are there");
-        }
+    if let Some(mode) = dcs.text("synchronous_mode").filter(|mode| boolean(mode) != Some(false)) {
+        let what = format!("`{mode}`: this version replicates asynchronously only");
+        dcs.error("synchronous_mode", what, "write off until the synchronous modes are there");
     }
     if let Some(section) = dcs.section("postgresql") {
         settings.use_pg_rewind = section.boolean("use_pg_rewind").unwrap_or(settings.use_pg_rewind);
         settings.use_slots = section.boolean("use_slots").unwrap_or(settings.use_slots);
         settings.parameters = parameters::read(section.section("parameters"));
-        settings.pg_hba = section.lines("pg_hba").unwrap_or_default();
+        settings.pg_hba = hba::lines(&section, "pg_hba");
         section.finish();
     }
     dcs.finish();
@@ -71,6 +66,9 @@ fn read_settings(dcs: Section<'_>, settings: &mut Settings) {
 
 /// `encoding: UTF8` becomes `--encoding=UTF8`, `data-checksums` becomes `--data-checksums`.
 fn read_initdb(section: &Section<'_>, node: &Node) -> Vec<String> {
+    if let (Place::Env(_), Some(text)) = (&node.place, node.text()) {
+        return from_variable(section, node, &text);
+    }
     let Value::List(items) = &node.value else {
         section.error("initdb", "is no list", "write a list, as [encoding: UTF8, data-checksums]");
         return Vec::new();
@@ -81,6 +79,11 @@ fn read_initdb(section: &Section<'_>, node: &Node) -> Vec<String> {
             Value::Map(entries) => {
                 for entry in entries {
                     let value = entry.node.text();
+                    if matches!(entry.node.value, Value::List(_) | Value::Map(_)) {
+                        let what = format!("{} stands where one value belongs", entry.node.kind());
+                        let path = section.path("initdb");
+                        section.report.error(&entry.node.place, &path, what, "write one value");
+                    }
                     add_option(section, item, (&entry.key, value.as_deref()), &mut arguments);
                 }
             }
@@ -89,6 +92,19 @@ fn read_initdb(section: &Section<'_>, node: &Node) -> Vec<String> {
                 add_option(section, item, (&name, None), &mut arguments);
             }
         }
+    }
+    arguments
+}
+
+/// `encoding=UTF8,data-checksums`.
+fn from_variable(section: &Section<'_>, node: &Node, text: &str) -> Vec<String> {
+    let mut arguments = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (name, value) = match part.split_once('=') {
+            Some((name, value)) => (name.trim(), Some(value.trim())),
+            None => (part, None),
+        };
+        add_option(section, node, (name, value), &mut arguments);
     }
     arguments
 }

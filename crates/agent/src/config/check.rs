@@ -1,5 +1,6 @@
-//! Looks at this machine: are the programs there, does the data directory belong to PostgreSQL and
-//! to the right user? Reads only; called by `howdah config check` and once at the start of `run`.
+//! Looks at this machine: are the programs there and of one version, does that version take the
+//! parameters, do the directories belong to the right user? Reads only; called by
+//! `howdah config check`.
 
 use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,18 +9,25 @@ use std::process::Command;
 
 use nix::unistd::{Uid, User};
 
-use super::{Config, Finding, Place};
+use super::{Config, Finding, Place, parameters};
+
+/// Major versions of PostgreSQL that howdah knows.
+const VERSIONS: std::ops::RangeInclusive<u32> = 14..=18;
 
 const PROGRAMS: &[&str] = &["postgres", "initdb", "pg_basebackup", "pg_rewind", "pg_controldata"];
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut checker = Checker { config, findings: Vec::new() };
     checker.programs();
+    let major = checker.versions();
+    checker.parameters(major);
     let user = checker.user();
-    checker.data_dir(user.as_ref());
+    checker.data_dir(user.as_ref(), major);
     checker.raft_dir(user.as_ref());
     if let Some(user) = &user {
-        checker.readable(&config.file, user);
+        for file in &config.files {
+            checker.readable(file, user);
+        }
     }
     checker.findings
 }
@@ -76,9 +84,11 @@ impl Checker<'_> {
         }
     }
 
-    fn data_dir(&mut self, user: Option<&User>) {
+    fn data_dir(&mut self, user: Option<&User>, major: Option<u32>) {
         const KEY: &str = "postgresql.data_dir";
         let dir = self.config.postgresql.data_dir.clone();
+        // Beside it lie files of howdah's, and a fresh copy is made there before it takes its place.
+        self.writable_parent(KEY, &dir, user);
         let Some(meta) = self.directory(KEY, &dir) else { return };
         self.owned(KEY, &dir, &meta, user);
         let mode = meta.permissions().mode() & 0o777;
@@ -97,18 +107,8 @@ impl Checker<'_> {
                 format!("{} has mode {mode:04o}, PostgreSQL wants 0700 or 0750", dir.display());
             self.add(KEY, what, format!("chmod 0700 {}", dir.display()));
         }
-        self.same_version(&dir, version.trim());
-    }
-
-    fn same_version(&mut self, dir: &Path, version: &str) {
-        let program = self.config.postgresql.bin_dir.join("postgres");
-        let output = Command::new(&program).arg("--version").output();
-        let Ok(output) = output else { return };
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let word = text.split_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit()));
-        let major: String =
-            word.unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
-        if !major.is_empty() && major != version {
+        let version = version.trim();
+        if let Some(major) = major.filter(|major| major.to_string() != version) {
             let what =
                 format!("{} is of PostgreSQL {version}, the programs are {major}", dir.display());
             let remedy = format!("point bin_dir at PostgreSQL {version}, or upgrade the data");
@@ -116,10 +116,82 @@ impl Checker<'_> {
         }
     }
 
+    /// The major version, if the programs that are there agree on one.
+    fn versions(&mut self) -> Option<u32> {
+        const KEY: &str = "postgresql.bin_dir";
+        let dir = self.config.postgresql.bin_dir.clone();
+        let mut majors: Vec<(&str, u32)> = Vec::new();
+        for program in PROGRAMS {
+            let path = dir.join(program);
+            if !path.is_file() {
+                continue;
+            }
+            match major_of(&path) {
+                Ok(major) => majors.push((program, major)),
+                Err(why) => {
+                    let what = format!("{} does not run: {why}", path.display());
+                    self.add(KEY, what, "install PostgreSQL's server package anew".to_owned());
+                }
+            }
+        }
+        let (first, major) = *majors.first()?;
+        if let Some((other, theirs)) = majors.iter().find(|(_, theirs)| *theirs != major) {
+            let what = format!("{first} is of PostgreSQL {major}, {other} of {theirs}");
+            self.add(KEY, what, "name the directory of one version".to_owned());
+            return None;
+        }
+        if !VERSIONS.contains(&major) {
+            let what = format!("{} has PostgreSQL {major}", dir.display());
+            let (first, last) = (VERSIONS.start(), VERSIONS.end());
+            self.add(KEY, what, format!("install one of the versions {first} to {last}"));
+            return None;
+        }
+        Some(major)
+    }
+
+    /// What passed as a parameter of some version may be none of this one.
+    fn parameters(&mut self, major: Option<u32>) {
+        let Some(major) = major else { return };
+        for (section, all) in [
+            ("postgresql.parameters", &self.config.postgresql.parameters),
+            ("bootstrap.dcs.postgresql.parameters", &self.config.bootstrap.settings.parameters),
+        ] {
+            for (name, what, remedy) in parameters::for_major(all, major) {
+                self.add(&format!("{section}.{name}"), what, remedy);
+            }
+        }
+    }
+
     fn raft_dir(&mut self, user: Option<&User>) {
         let dir = self.config.raft.data_dir.clone();
+        if !dir.exists() {
+            self.writable_parent("raft.data_dir", &dir, user);
+        }
         if let Some(meta) = self.directory("raft.data_dir", &dir) {
             self.owned("raft.data_dir", &dir, &meta, user);
+        }
+    }
+
+    /// The nearest directory above that exists must let the user make others in it.
+    fn writable_parent(&mut self, key: &str, dir: &Path, user: Option<&User>) {
+        let Some(user) = user else { return };
+        let mut above = dir.parent();
+        while let Some(parent) = above.filter(|parent| !parent.exists()) {
+            above = parent.parent();
+        }
+        let Some(parent) = above else { return };
+        let Ok(meta) = std::fs::metadata(parent) else { return };
+        if !meta.is_dir() {
+            let what = format!("{} is no directory", parent.display());
+            self.add(key, what, "name a path below a directory".to_owned());
+        } else if !may(&meta, user, 0o3) {
+            let what = format!("{} may not write to {}", user.name, parent.display());
+            let remedy =
+                format!("chown {} {}, or choose another place", user.name, parent.display());
+            self.add(key, what, remedy);
+        } else if let Some(shut) = parent.ancestors().find(|above| !enters(above, user)) {
+            let what = format!("{} may not enter {}", user.name, shut.display());
+            self.add(key, what, format!("chmod o+x {}", shut.display()));
         }
     }
 
@@ -150,13 +222,52 @@ impl Checker<'_> {
     /// The agent reads the file again after privileges were dropped.
     fn readable(&mut self, file: &Path, user: &User) {
         let Ok(meta) = std::fs::metadata(file) else { return };
-        let mode = meta.permissions().mode();
-        let readable = mode & 0o004 != 0
-            || (meta.uid() == user.uid.as_raw() && mode & 0o400 != 0)
-            || (meta.gid() == user.gid.as_raw() && mode & 0o040 != 0);
-        if !readable {
-            let what = format!("{} cannot read this file", user.name);
+        if !may(&meta, user, 0o4) {
+            let what = format!("{} cannot read {}", user.name, file.display());
             self.add("", what, format!("chown {} {}", user.name, file.display()));
+        }
+    }
+}
+
+/// Whether the user has all permissions of `bits`, as 0o4 to read.
+fn may(meta: &Metadata, user: &User, bits: u32) -> bool {
+    if user.uid.is_root() {
+        return true;
+    }
+    let shift = if meta.uid() == user.uid.as_raw() {
+        6
+    } else if groups(user).contains(&meta.gid()) {
+        3
+    } else {
+        0
+    };
+    meta.permissions().mode() >> shift & bits == bits
+}
+
+fn groups(user: &User) -> Vec<u32> {
+    let name = std::ffi::CString::new(user.name.as_str()).unwrap_or_default();
+    let all = nix::unistd::getgrouplist(&name, user.gid).unwrap_or_default();
+    all.into_iter().map(|group| group.as_raw()).chain([user.gid.as_raw()]).collect()
+}
+
+fn enters(dir: &Path, user: &User) -> bool {
+    std::fs::metadata(dir).is_ok_and(|meta| may(&meta, user, 0o1))
+}
+
+/// The major version that a program says it is of.
+fn major_of(program: &Path) -> Result<u32, String> {
+    let output = Command::new(program).arg("--version").output();
+    let output = output.map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version =
+        text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let digits: String =
+        version.unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
+    match digits.parse() {
+        Ok(major) if output.status.success() => Ok(major),
+        _ => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err(said.lines().next().unwrap_or("it names no version").to_owned())
         }
     }
 }

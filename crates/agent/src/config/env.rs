@@ -1,68 +1,81 @@
-//! `HOWDAH_*` environment variables, which go before the file.
+//! `HOWDAH_*` environment variables, which go before the files.
 //!
-//! Place: called by `Config::load` on the parsed tree, before any section is read, so that a value
-//! from a variable is checked exactly like one from the file. Pure; the caller hands the variables.
+//! Place: called by `Config::from_sources` on the merged tree, before any section is read, so that
+//! a value from a variable is checked exactly like one from a file. Pure. The name of a variable
+//! follows from the key ([`super::keys::variable`]); there is no second list to keep.
 
-use std::collections::BTreeMap;
-
+use super::keys::{self, Named};
 use super::reader::{Report, nearest};
+use super::source::Sources;
 use super::value::{Node, Place};
 
-/// Variable, and the path of the scalar that it sets.
-const TABLE: &[(&str, &[&str])] = &[
-    ("HOWDAH_SCOPE", &["scope"]),
-    ("HOWDAH_NAME", &["name"]),
-    ("HOWDAH_PROFILE", &["profile"]),
-    ("HOWDAH_USER", &["user"]),
-    ("HOWDAH_INSECURE", &["insecure"]),
-    ("HOWDAH_STOP_TIMEOUT", &["stop_timeout"]),
-    ("HOWDAH_HANDOVER_TIMEOUT", &["handover_timeout"]),
-    ("HOWDAH_RAFT_DATA_DIR", &["raft", "data_dir"]),
-    ("HOWDAH_RAFT_SELF_ADDR", &["raft", "self_addr"]),
-    ("HOWDAH_RAFT_BIND_ADDR", &["raft", "bind_addr"]),
-    ("HOWDAH_RAFT_PARTNER_ADDRS", &["raft", "partner_addrs"]),
-    ("HOWDAH_RESTAPI_LISTEN", &["restapi", "listen"]),
-    ("HOWDAH_RESTAPI_CONNECT_ADDRESS", &["restapi", "connect_address"]),
-    ("HOWDAH_POSTGRESQL_LISTEN", &["postgresql", "listen"]),
-    ("HOWDAH_POSTGRESQL_CONNECT_ADDRESS", &["postgresql", "connect_address"]),
-    ("HOWDAH_POSTGRESQL_DATA_DIR", &["postgresql", "data_dir"]),
-    ("HOWDAH_POSTGRESQL_BIN_DIR", &["postgresql", "bin_dir"]),
-    ("HOWDAH_SUPERUSER_USERNAME", &["postgresql", "authentication", "superuser", "username"]),
-    ("HOWDAH_SUPERUSER_PASSWORD", &["postgresql", "authentication", "superuser", "password"]),
-    (
-        "HOWDAH_SUPERUSER_PASSWORD_FILE",
-        &["postgresql", "authentication", "superuser", "password_file"],
-    ),
-    ("HOWDAH_REPLICATION_USERNAME", &["postgresql", "authentication", "replication", "username"]),
-    ("HOWDAH_REPLICATION_PASSWORD", &["postgresql", "authentication", "replication", "password"]),
-    (
-        "HOWDAH_REPLICATION_PASSWORD_FILE",
-        &["postgresql", "authentication", "replication", "password_file"],
-    ),
-    ("HOWDAH_REWIND_USERNAME", &["postgresql", "authentication", "rewind", "username"]),
-    ("HOWDAH_REWIND_PASSWORD", &["postgresql", "authentication", "rewind", "password"]),
-    ("HOWDAH_REWIND_PASSWORD_FILE", &["postgresql", "authentication", "rewind", "password_file"]),
-];
+const PREFIX: &str = "HOWDAH_";
 
-/// Variables that are read elsewhere.
+/// Variables that are read elsewhere, by the binary itself or by the tools around it.
 const ELSEWHERE: &[&str] = &["HOWDAH_CONFIG", "HOWDAH_ENDPOINT", "HOWDAH_LOG", "HOWDAH_GUARD_FD"];
+const ELSEWHERE_PREFIXES: &[&str] = &["HOWDAH_TEST_", "HOWDAH_SIM_", "HOWDAH_DSN_"];
 
-/// Puts the variables into the tree and warns of those that nobody reads.
-pub(super) fn apply(root: &mut Node, variables: &BTreeMap<String, String>, report: &Report) {
-    for (name, value) in variables {
-        if !name.starts_with("HOWDAH_") {
+/// Puts the variables into the tree and refuses those that nobody reads.
+pub(super) fn apply(root: &mut Node, sources: &Sources, report: &Report) {
+    for name in sources.unreadable.iter().filter(|name| !read_elsewhere(name)) {
+        let place = Place::Env(name.clone());
+        report.error(&place, "", "its value is no UTF-8 text", "set it anew, or unset it");
+    }
+    for (name, value) in &sources.variables {
+        if !name.starts_with(PREFIX) || read_elsewhere(name) || of_a_service(name, value) {
             continue;
         }
         let place = Place::Env(name.clone());
-        if let Some((_, path)) = TABLE.iter().find(|(known, _)| known == name) {
-            root.set(path, value, &place);
-        } else if !ELSEWHERE.contains(&name.as_str()) && !name.starts_with("HOWDAH_TEST_") {
-            let known: Vec<&str> = TABLE.iter().map(|(known, _)| *known).collect();
-            let remedy = match nearest(name, &known) {
-                Some(known) => format!("did you mean {known}?"),
-                None => "unset it".to_owned(),
-            };
-            report.warn(&place, "", "this environment variable sets nothing", &remedy);
+        match keys::named(name) {
+            Named::Key(path) => root.set(&path, value, &place),
+            Named::Unknown => {
+                let known = keys::variables();
+                let bare = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+                let known: Vec<String> = known.iter().map(|known| bare(known)).collect();
+                let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                let remedy = match nearest(&bare(name), &known) {
+                    Some(known) => format!("did you mean {PREFIX}{known}? Else unset it"),
+                    None => "unset it".to_owned(),
+                };
+                report.error(&place, "", "sets no key", &remedy);
+            }
         }
+    }
+}
+
+fn read_elsewhere(name: &str) -> bool {
+    ELSEWHERE.contains(&name) || ELSEWHERE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Container platforms tell each container of each service by such variables; a service called
+/// `howdah` would otherwise keep howdah from starting.
+fn of_a_service(name: &str, value: &str) -> bool {
+    let host = name.ends_with("_SERVICE_HOST") && value.parse::<std::net::IpAddr>().is_ok();
+    let port = name.contains("_SERVICE_PORT") && value.parse::<u16>().is_ok();
+    let link =
+        name.contains("_PORT") && (value.starts_with("tcp://") || value.starts_with("udp://"));
+    let part = ["_PROTO", "_PORT", "_ADDR"].iter().any(|end| {
+        name.strip_suffix(end).is_some_and(|rest| rest.ends_with("_TCP") || rest.ends_with("_UDP"))
+    });
+    host || port || link || part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_a_service_called_howdah_are_no_mistakes() {
+        for (name, value) in [
+            ("HOWDAH_SERVICE_HOST", "10.0.0.1"),
+            ("HOWDAH_SERVICE_PORT_REST", "8008"),
+            ("HOWDAH_N1_PORT", "tcp://10.0.0.1:5432"),
+            ("HOWDAH_PORT_5432_TCP", "tcp://10.0.0.1:5432"),
+            ("HOWDAH_PORT_5432_TCP_ADDR", "10.0.0.1"),
+        ] {
+            assert!(of_a_service(name, value), "{name}");
+        }
+        assert!(!of_a_service("HOWDAH_POSTGRESQL_PORT", "5432"));
+        assert!(!of_a_service("HOWDAH_POSTGRESQL_LISTEN", "10.0.0.1:5432"));
     }
 }

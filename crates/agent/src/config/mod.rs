@@ -1,36 +1,47 @@
 //! The configuration of one member: YAML in Patroni's words, checked to the last key.
 //!
 //! Place: `howdah run` loads it before anything else exists, the agent loads it again after
-//! privileges were dropped, `howdah config check` prints what it finds. It reads files and the
-//! environment and changes nothing. Cluster-wide values (`bootstrap.dcs`) only seed a new cluster;
-//! afterwards the replicated log has them.
+//! privileges were dropped, `howdah config check` prints what it finds, `howdah config explain`
+//! says where a value comes from. It reads files and the environment, keeps nothing over a restart,
+//! and changes nothing. Cluster-wide values (`bootstrap.dcs`) only seed a new cluster; afterwards
+//! the replicated log has them.
+//! Way: [`source`] makes one tree of files and variables, the section readers take it apart and ask
+//! for each key of [`keys`], `check` and `network` look at the machine.
 //!
 //! Invariants: a [`Config`] that exists has passed every check here, its timers included
 //! ([`Timings::for_profile`]), and does not listen beyond loopback without `insecure: true`.
-//! Environment variables go before the file. All mistakes are reported at once, each with its line.
+//! Environment variables go before files. All mistakes are reported at once, each with its place.
 
+mod addresses;
 mod bootstrap;
 mod check;
+mod effective;
 mod env;
 mod error;
+mod explain;
 mod foreign;
+mod hba;
+pub mod keys;
+mod network;
 mod parameters;
 mod postgresql;
 mod reader;
 mod secret;
 mod sections;
+mod source;
 mod units;
 mod value;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{ConfigError, EXIT_CONFIG, Finding, Warning};
+pub use explain::{Explanation, Layer};
 use howdah_core::{MemberName, Profile, Settings, Timings};
 pub use secret::Secret;
+pub use source::{SourceFile, Sources};
 pub use value::Place;
 
 /// Where the configuration is when nothing else is said.
@@ -39,14 +50,18 @@ pub const DEFAULT_PATH: &str = "/etc/howdah/howdah.yml";
 /// All that one member's agent needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The file it was read from.
+    /// The file or directory it was read from, as named.
     pub file: PathBuf,
+    /// The files of it.
+    pub files: Vec<PathBuf>,
     /// Name of the cluster.
     pub scope: String,
     /// Name of this member, unique in the cluster.
     pub name: MemberName,
     /// Raft's timers.
     pub profile: Profile,
+    /// What is logged, and how.
+    pub log: LogConfig,
     /// The Raft group and gRPC.
     pub raft: RaftConfig,
     /// REST.
@@ -65,6 +80,43 @@ pub struct Config {
     pub stop_timeout: Duration,
     /// How long a planned hand-over may take.
     pub handover_timeout: Duration,
+}
+
+/// What is logged, and how; `None`: nothing was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    /// What goes to stderr.
+    pub level: Option<LogLevel>,
+    /// One JSON object per line.
+    pub json: Option<bool>,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only what failed.
+    Error,
+    /// What is odd too.
+    Warn,
+    /// What happens.
+    Info,
+    /// Each step.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// Its name.
+    pub fn word(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
 }
 
 /// The Raft group and the gRPC port.
@@ -127,6 +179,8 @@ pub struct PostgresqlConfig {
     pub parameters: BTreeMap<String, String>,
     /// This member's own pg_hba lines.
     pub pg_hba: Vec<String>,
+    /// This member's own pg_ident lines.
+    pub pg_ident: Vec<String>,
 }
 
 /// The roles that howdah uses.
@@ -176,18 +230,13 @@ pub struct Tags {
 }
 
 impl Config {
-    /// Reads a file and the `HOWDAH_*` variables; password files too.
+    /// Reads a file, or a directory of `*.yml` files, and the `HOWDAH_*` variables; password files
+    /// too.
     ///
     /// # Errors
     /// `ConfigError` if anything makes the configuration unusable; it lists every such thing.
     pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigError> {
-        let read = |source| ConfigError::Read { file: path.to_owned(), source };
-        let text = std::fs::read_to_string(path).map_err(read)?;
-        let mode = std::fs::metadata(path).map_err(read)?.permissions().mode();
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Self::from_text(path, &text, mode, &variables)
+        Self::from_sources(&Sources::read(path)?)
     }
 
     /// The same for a text that is at hand. `file` and its `mode` are for messages and for the
@@ -201,25 +250,60 @@ impl Config {
         mode: u32,
         variables: &BTreeMap<String, String>,
     ) -> Result<(Config, Vec<Warning>), ConfigError> {
-        let mut root = value::parse(text).map_err(|error| ConfigError::syntax(file, &error))?;
-        let report = reader::Report::new(file.to_owned());
-        env::apply(&mut root, variables, &report);
-        let config = sections::read(file, &root, mode, &report);
+        Self::from_sources(&Sources {
+            named: file.to_owned(),
+            files: vec![SourceFile { path: file.to_owned(), text: text.to_owned(), mode }],
+            variables: variables.clone(),
+            unreadable: Vec::new(),
+        })
+    }
+
+    /// The same for sources that are at hand.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_sources(sources: &Sources) -> Result<(Config, Vec<Warning>), ConfigError> {
+        Self::read(sources).map(|(config, warnings, _)| (config, warnings))
+    }
+
+    fn read(sources: &Sources) -> Result<(Config, Vec<Warning>, value::Node), ConfigError> {
+        let mut root = sources.tree()?;
+        let report = reader::Report::new(sources.named.clone(), sources.modes());
+        env::apply(&mut root, sources, &report);
+        let mut config = sections::read(&sources.named, &root, &report);
+        config.files = sources.files.iter().map(|file| file.path.clone()).collect();
         let mut findings = report.errors.into_inner();
         let mut warnings = report.warnings.into_inner();
         findings.sort_by(|a, b| a.place.cmp(&b.place));
+        findings.dedup();
         warnings.sort_by(|a, b| a.place.cmp(&b.place));
+        warnings.dedup();
         if findings.is_empty() {
-            Ok((config, warnings))
+            Ok((config, warnings, root))
         } else {
-            Err(ConfigError::Invalid { file: file.to_owned(), findings, warnings })
+            Err(ConfigError::Invalid { file: sources.named.clone(), findings, warnings })
         }
+    }
+
+    /// Which layer sets a key, and to what.
+    ///
+    /// # Errors
+    /// As [`Config::load`]. `Ok(None)` if there is no such key.
+    pub fn explain(sources: &Sources, key: &str) -> Result<Option<Explanation>, ConfigError> {
+        let (config, _, root) = Self::read(sources)?;
+        Ok(explain::explain(&config, &root, key))
     }
 
     /// What is wrong on this machine: missing programs, a foreign data directory, wrong owners.
     /// Looks at files only and changes nothing.
     pub fn check(&self) -> Vec<Finding> {
         check::check(self)
+    }
+
+    /// What is wrong, and what is odd, with this member's ports and with the others' addresses.
+    /// Opens each port for a moment, unless the member is `running` and has them open itself.
+    pub fn check_network(&self, running: bool) -> (Vec<Finding>, Vec<Warning>) {
+        network::check(self, running)
     }
 
     /// The time limits that follow from profile and ttl of a new cluster.
@@ -233,5 +317,52 @@ impl Config {
     pub fn control_addresses(&self) -> Vec<String> {
         let own = std::iter::once(self.raft.self_addr.clone());
         own.chain(self.raft.partner_addrs.iter().cloned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A document with every section in it, so that every reader runs.
+    const EVERYTHING: &str = "
+scope: a
+name: b
+raft: {data_dir: /r, self_addr: '127.0.0.1:1', bind_addr: '127.0.0.1:1'}
+restapi: {listen: '127.0.0.1:2'}
+log: {level: info}
+postgresql:
+  data_dir: /d
+  bin_dir: /b
+  authentication: {superuser: {}, replication: {}, rewind: {}}
+  parameters: {}
+bootstrap:
+  dcs: {postgresql: {parameters: {}}}
+tags: {}
+";
+
+    #[test]
+    fn the_readers_ask_for_exactly_the_keys_of_the_list_and_each_has_a_value() {
+        let path = std::sync::Arc::from(Path::new("t.yml"));
+        let root = value::parse(&path, EVERYTHING).unwrap();
+        let report = reader::Report::new("t.yml".into(), BTreeMap::new());
+        let config = sections::read(Path::new("t.yml"), &root, &report);
+        assert!(report.errors.borrow().is_empty(), "{:?}", report.errors);
+        let asked = report.asked.borrow();
+        // Sections are asked for too; a key is what has nothing below it.
+        let leaf =
+            |path: &&String| !asked.iter().any(|other| other.starts_with(&format!("{path}.")));
+        let mut read: BTreeSet<&str> = asked.iter().filter(leaf).map(String::as_str).collect();
+        assert!(read.remove("bootstrap.dcs.master_start_timeout"), "the old name");
+        let listed: BTreeSet<&str> = keys::KEYS.iter().map(|key| key.path).collect();
+        assert_eq!(read, listed);
+        let unset = |path: &str| {
+            path.ends_with(".NAME") || path.ends_with("password") || path.ends_with("password_file")
+        };
+        for key in keys::KEYS.iter().filter(|key| !unset(key.path)) {
+            assert!(effective::value(&config, key, key.path).is_some(), "{}", key.path);
+        }
     }
 }

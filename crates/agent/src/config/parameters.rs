@@ -1,89 +1,82 @@
-//! PostgreSQL parameters: what PostgreSQL would refuse at its next start is refused here, and what
-//! howdah sets itself is left out with a warning. Pure.
+//! PostgreSQL parameters: what PostgreSQL would refuse at its next start is refused here.
 //!
-//! Only parameters whose limits are the same in all supported versions are checked; PostgreSQL has
-//! the last word on the others.
+//! Place: called for `postgresql.parameters` and for the cluster-wide ones; `howdah config check`
+//! asks again with the major version that is installed ([`for_major`]). Pure.
+//! What a parameter may be comes from a table of all versions; a value passes when one supported
+//! version would take it. What howdah decides itself is left out with a warning where its owner
+//! loses nothing, and refused where it would do something else than is written.
+
+mod check;
+mod table;
 
 use std::collections::BTreeMap;
 
-use super::reader::Section;
-use super::units;
+use super::reader::{Section, nearest};
 use super::value::{Entry, Place, Value};
 
-/// What a number of a parameter counts, and so which units it takes.
-#[derive(Clone, Copy)]
-enum Counts {
-    Things,
-    Fraction,
-    /// Milliseconds per unit that a bare number counts.
-    Time(f64),
-    /// Bytes per unit that a bare number counts.
-    Memory(f64),
-}
+pub(crate) use table::needs_restart;
 
-const MS: Counts = Counts::Time(1.0);
-const SECONDS: Counts = Counts::Time(1000.0);
-const KB: Counts = Counts::Memory(1024.0);
-const BLOCKS: Counts = Counts::Memory(8192.0);
-const MB: Counts = Counts::Memory(1_048_576.0);
-const INT: f64 = 2_147_483_647.0;
-
-/// Name, what its number counts, least and greatest value in the unit of a bare number.
-const LIMITS: &[(&str, Counts, f64, f64)] = &[
-    ("archive_timeout", SECONDS, 0.0, 1_073_741_823.0),
-    ("autovacuum_max_workers", Counts::Things, 1.0, 262_143.0),
-    ("checkpoint_completion_target", Counts::Fraction, 0.0, 1.0),
-    ("checkpoint_timeout", SECONDS, 30.0, 86_400.0),
-    ("deadlock_timeout", MS, 1.0, INT),
-    ("effective_cache_size", BLOCKS, 1.0, INT),
-    ("idle_in_transaction_session_timeout", MS, 0.0, INT),
-    ("lock_timeout", MS, 0.0, INT),
-    ("maintenance_work_mem", KB, 64.0, INT),
-    ("max_connections", Counts::Things, 1.0, 262_143.0),
-    ("max_locks_per_transaction", Counts::Things, 10.0, INT),
-    ("max_prepared_transactions", Counts::Things, 0.0, 262_143.0),
-    // Least for a cluster: a standby's stream, a clone's two connections, and one to spare.
-    ("max_replication_slots", Counts::Things, 4.0, 262_143.0),
-    ("max_wal_senders", Counts::Things, 4.0, 262_143.0),
-    ("max_wal_size", MB, 2.0, INT),
-    ("max_worker_processes", Counts::Things, 0.0, 262_143.0),
-    ("min_wal_size", MB, 2.0, INT),
-    ("random_page_cost", Counts::Fraction, 0.0, f64::MAX),
-    ("shared_buffers", BLOCKS, 16.0, 1_073_741_823.0),
-    ("statement_timeout", MS, 0.0, INT),
-    ("superuser_reserved_connections", Counts::Things, 0.0, 262_143.0),
-    ("wal_buffers", BLOCKS, -1.0, 262_143.0),
-    ("wal_keep_size", MB, 0.0, INT),
-    ("wal_receiver_timeout", MS, 0.0, INT),
-    ("wal_sender_timeout", MS, 0.0, INT),
-    ("work_mem", KB, 64.0, INT),
+/// Left out with a warning: howdah sets these, to what everybody wants or from keys of its own.
+const LEFT_OUT: &[(&str, &str)] = &[
+    ("cluster_name", "remove it; it is `scope`"),
+    ("data_directory", "remove it; it is `postgresql.data_dir`"),
+    ("hot_standby", "remove it; it is on"),
+    ("listen_addresses", "remove it; it comes from `postgresql.listen`"),
+    ("port", "remove it; it comes from `postgresql.listen`"),
+    ("unix_socket_directories", "remove it; the directory is `<data_dir>.sock`"),
+    ("wal_log_hints", "remove it; it is on"),
+    ("wal_retrieve_retry_interval", "remove it; it is 100ms"),
 ];
 
-/// Parameters that howdah sets itself.
-const OWN: &[&str] = &[
-    "cluster_name",
-    "data_directory",
-    "external_pid_file",
-    "hba_file",
-    "hot_standby",
-    "ident_file",
-    "listen_addresses",
-    "port",
-    "primary_conninfo",
-    "primary_slot_name",
-    "promote_trigger_file",
-    "recovery_target_timeline",
-    "restart_after_crash",
-    "synchronous_standby_names",
-    "unix_socket_directories",
-    "wal_log_hints",
+const FOLLOWS: &str = "remove it; howdah decides whom a standby follows";
+const FILES: &str = "remove it; write lines under `postgresql.pg_hba` and `postgresql.pg_ident`";
+const TARGETS: &str = "remove it; howdah decides how far is recovered";
+
+/// Refused: with them PostgreSQL would do what howdah must decide.
+const REFUSED: &[(&str, &str)] = &[
+    ("config_file", "remove it; PostgreSQL's configuration lies in the data directory"),
+    ("external_pid_file", "remove it"),
+    ("hba_file", FILES),
+    ("ident_file", FILES),
+    ("primary_conninfo", FOLLOWS),
+    ("primary_slot_name", FOLLOWS),
+    ("promote_trigger_file", "remove it; howdah promotes"),
+    ("recovery_target", TARGETS),
+    ("recovery_target_lsn", TARGETS),
+    ("recovery_target_name", TARGETS),
+    ("recovery_target_time", TARGETS),
+    ("recovery_target_timeline", TARGETS),
+    ("recovery_target_xid", TARGETS),
+    ("restore_command", "remove it; standbys take WAL from the leader"),
+    ("synchronous_standby_names", "remove it; this version replicates asynchronously only"),
+];
+
+/// Switches that howdah holds in one position, and why.
+const HELD: &[(&str, bool, &str)] = &[
+    ("fsync", true, "a crash of the machine would damage the data"),
+    ("full_page_writes", true, "a crash of the machine would damage the data"),
+    ("restart_after_crash", false, "howdah must see each crash"),
+];
+
+/// Least values for a cluster, which PostgreSQL alone would not ask for.
+const LEAST: &[(&str, f64, &str)] = &[
+    ("max_wal_senders", 4.0, "a standby's stream, a copy's two connections, and one to spare"),
+    ("max_replication_slots", 4.0, "one for each member, and one to spare"),
 ];
 
 /// Reads a `parameters` section.
 pub(super) fn read(section: Option<Section<'_>>) -> BTreeMap<String, String> {
     let mut parameters = BTreeMap::new();
     let Some(section) = section else { return parameters };
+    section.report.asked.borrow_mut().insert(section.path("NAME"));
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     for entry in section.entries() {
+        let name = entry.key.to_ascii_lowercase();
+        if let Some(before) = seen.insert(name, &entry.key) {
+            let what = format!("is the same parameter as `{before}`");
+            let path = section.path(&entry.key);
+            section.report.error(&entry.place, &path, what, "remove one of the two");
+        }
         if let Some((name, value)) = read_one(&section, entry) {
             parameters.insert(name, value);
         }
@@ -95,35 +88,122 @@ fn read_one(section: &Section<'_>, entry: &Entry) -> Option<(String, String)> {
     let name = entry.key.to_ascii_lowercase();
     let (place, path) = (&entry.node.place, section.path(&entry.key));
     let report = section.report;
+    let error = |what: String, remedy: &str| {
+        report.error(place, &path, what, remedy);
+        None
+    };
     if name == "recovery_conf" {
-        let what = "is no parameter, and PostgreSQL has had no recovery.conf since version 12";
-        report.warn(place, &path, what, "write its values beside it, among the parameters");
+        let what = "is no parameter; PostgreSQL has had no recovery.conf since version 12, and \
+                    howdah decides what is recovered";
+        report.warn(place, &path, what, "remove it");
         return None;
     }
     if !is_parameter_name(&name) {
-        report.error(place, &path, "is no name of a PostgreSQL parameter", "correct the name");
-        return None;
+        return error("is no name of a PostgreSQL parameter".to_owned(), "correct the name");
     }
     let Some(value) = entry.node.text() else {
         if !matches!(entry.node.value, Value::Null) {
             let what = format!("{} stands where one value belongs", entry.node.kind());
-            report.error(place, &path, what, "write one value, lists as 'a, b'");
+            return error(what, "write one value, lists as 'a, b'");
         }
         return None;
     };
     if value.contains(['\n', '\r', '\0']) {
-        report.error(place, &path, "holds a line break", "write the value on one line");
-        return None;
+        return error("holds a line break".to_owned(), "write the value on one line");
     }
-    if OWN.contains(&name.as_str()) {
-        report.warn(place, &path, "is set by howdah itself; this value is left out", "remove it");
+    if let Some((_, remedy)) = REFUSED.iter().find(|(own, _)| *own == name) {
+        return error("is decided by howdah".to_owned(), remedy);
+    }
+    if let Some((_, remedy)) = LEFT_OUT.iter().find(|(own, _)| *own == name) {
+        report.warn(place, &path, "is set by howdah itself; this value is left out", remedy);
         return None;
     }
     if name == "wal_keep_segments" {
         return keep_segments(section, place, &path, &value);
     }
-    check(section, place, &path, (&name, &value));
-    Some((name, value))
+    judge(&name, &value)
+        .map_or_else(|(what, remedy)| error(what, &remedy), |()| Some((name.clone(), value)))
+}
+
+/// What is wrong with a parameter in every supported version, and what to do.
+fn judge(name: &str, value: &str) -> Result<(), check::Mistake> {
+    let Some(rows) = table::TABLE.get(name) else {
+        // Names with a dot are an extension's, and only it knows what they take.
+        return if name.contains('.') { Ok(()) } else { Err(unknown(name)) };
+    };
+    if rows.iter().all(|row| row.fixed) {
+        let remedy = "remove it; it is fixed when PostgreSQL is built or the data made";
+        return Err(("cannot be set".to_owned(), remedy.to_owned()));
+    }
+    let verdicts = rows.iter().rev().map(|row| check::check(name, value, row));
+    let mut mistakes: Vec<check::Mistake> = Vec::new();
+    for verdict in verdicts {
+        match verdict {
+            Ok(()) => return for_a_cluster(name, value, &rows[0]),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    Err(mistakes.swap_remove(0))
+}
+
+fn for_a_cluster(name: &str, value: &str, row: &table::Row) -> Result<(), check::Mistake> {
+    if name == "wal_level" && value.eq_ignore_ascii_case("minimal") {
+        let what = "`minimal` leaves nothing for standbys".to_owned();
+        return Err((what, "write replica or logical".to_owned()));
+    }
+    if let Some((_, held, why)) = HELD.iter().find(|(known, ..)| *known == name)
+        && check::boolean(value) != Some(*held)
+    {
+        let what = format!("`{value}` is not possible: {why}");
+        return Err((what, "remove it".to_owned()));
+    }
+    if let Some((_, least, why)) = LEAST.iter().find(|(known, ..)| *known == name)
+        && check::number(value, row).is_some_and(|number| number < *least)
+    {
+        let what = format!("`{value}` is too little for a cluster: {why}");
+        return Err((what, format!("write {least} or more")));
+    }
+    Ok(())
+}
+
+fn unknown(name: &str) -> check::Mistake {
+    let known: Vec<&str> = table::TABLE.keys().copied().collect();
+    let remedy = match nearest(name, &known) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => {
+            "correct the name; those of extensions have a dot, as pg_stat_statements.max".to_owned()
+        }
+    };
+    ("no PostgreSQL from 14 to 18 has this parameter".to_owned(), remedy)
+}
+
+/// What one major version refuses among parameters that passed [`read`]: name, what, what to do.
+pub(super) fn for_major(
+    parameters: &BTreeMap<String, String>,
+    major: u32,
+) -> Vec<(String, String, String)> {
+    let mut found = Vec::new();
+    for (name, value) in parameters {
+        let Some(rows) = table::TABLE.get(name.as_str()) else { continue };
+        let within = |row: &&table::Row| (row.versions.0..=row.versions.1).contains(&major);
+        match rows.iter().find(within) {
+            Some(row) => {
+                if let Err((what, remedy)) = check::check(name, value, row) {
+                    found.push((name.clone(), format!("{what} in PostgreSQL {major}"), remedy));
+                }
+            }
+            None => {
+                let (first, last) = (rows[0].versions.0, rows[rows.len() - 1].versions.1);
+                let what = if major < first {
+                    format!("PostgreSQL {major} does not have it; {first} is the first that does")
+                } else {
+                    format!("PostgreSQL {major} does not have it; {last} was the last that did")
+                };
+                found.push((name.clone(), what, "remove it".to_owned()));
+            }
+        }
+    }
+    found
 }
 
 fn is_parameter_name(name: &str) -> bool {
@@ -142,117 +222,25 @@ fn keep_segments(
     path: &str,
     value: &str,
 ) -> Option<(String, String)> {
+    let report = section.report;
     let Ok(segments) = value.trim().parse::<u32>() else {
-        section.report.error(
-            place,
-            path,
-            format!("`{value}` is no whole number"),
-            "write wal_keep_size",
-        );
+        let what = format!("`{value}` is no whole number");
+        report.error(place, path, what, "write wal_keep_size");
         return None;
     };
     let size = format!("{}MB", u64::from(segments) * 16);
+    if let Err((what, remedy)) = judge("wal_keep_size", &size) {
+        report.error(place, path, format!("as wal_keep_size: {what}"), &remedy);
+        return None;
+    }
     let what = format!("was removed in PostgreSQL 13; taken as wal_keep_size {size}");
-    section.report.warn(place, path, what, &format!("write `wal_keep_size: {size}`"));
+    report.warn(place, path, what, &format!("write `wal_keep_size: {size}`"));
     Some(("wal_keep_size".to_owned(), size))
-}
-
-fn check(section: &Section<'_>, place: &Place, path: &str, (name, value): (&str, &str)) {
-    let report = section.report;
-    match (name, value) {
-        ("wal_level", "minimal") => {
-            report.error(
-                place,
-                path,
-                "`minimal` leaves nothing for standbys",
-                "write replica or logical",
-            );
-        }
-        ("fsync" | "full_page_writes", "off" | "false" | "no" | "0") => {
-            report.warn(place, path, "a crash of the machine damages the data", "remove it");
-        }
-        _ => {}
-    }
-    let Some(&(_, counts, least, most)) = LIMITS.iter().find(|(known, ..)| *known == name) else {
-        return;
-    };
-    let Some(number) = number(value, counts) else {
-        let what = format!("`{value}` is no value for it");
-        report.error(place, path, what, &format!("write {}", example(counts)));
-        return;
-    };
-    if number < least || number > most {
-        let range = if most >= INT {
-            format!("at least {}", shown(least, counts))
-        } else {
-            format!("{} to {}", shown(least, counts), shown(most, counts))
-        };
-        let what = format!("`{value}` means {}, out of range ({range})", shown(number, counts));
-        let bound = if number < least { least } else { most };
-        report.error(
-            place,
-            path,
-            what,
-            &format!("write {bound} or {}", if number < least { "more" } else { "less" }),
-        );
-    }
-}
-
-/// The value in the unit that a bare number counts.
-fn number(value: &str, counts: Counts) -> Option<f64> {
-    let (number, unit) = units::split(value)?;
-    let factor = match (counts, unit) {
-        (_, "") => return Some(number),
-        (Counts::Things | Counts::Fraction, _) => return None,
-        (Counts::Time(base), "us") => 0.001 / base,
-        (Counts::Time(base), "ms") => 1.0 / base,
-        (Counts::Time(base), "s") => 1000.0 / base,
-        (Counts::Time(base), "min") => 60_000.0 / base,
-        (Counts::Time(base), "h") => 3_600_000.0 / base,
-        (Counts::Time(base), "d") => 86_400_000.0 / base,
-        (Counts::Time(_), _) => return None,
-        // PostgreSQL is strict about the case of kB; so is this.
-        (Counts::Memory(_), "KB") => return None,
-        (Counts::Memory(base), unit) => units::memory_factor(unit)? / base,
-    };
-    Some(number * factor)
-}
-
-fn example(counts: Counts) -> &'static str {
-    match counts {
-        Counts::Things => "a whole number",
-        Counts::Fraction => "a number",
-        Counts::Time(_) => "a number, or as 500ms, 30s, 5min",
-        Counts::Memory(_) => "a number, or as 64kB, 128MB, 1GB",
-    }
-}
-
-fn shown(number: f64, counts: Counts) -> String {
-    match counts {
-        Counts::Things | Counts::Fraction => number.to_string(),
-        Counts::Time(1.0) => format!("{number} ms"),
-        Counts::Time(_) => format!("{number} s"),
-        Counts::Memory(1024.0) => format!("{number} kB"),
-        Counts::Memory(8192.0) => format!("{number} blocks of 8 kB"),
-        Counts::Memory(_) => format!("{number} MB"),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn units_are_those_of_postgresql() {
-        assert_eq!(number("15", SECONDS), Some(15.0));
-        assert_eq!(number("5min", SECONDS), Some(300.0));
-        assert_eq!(number("500ms", SECONDS), Some(0.5));
-        assert_eq!(number("128MB", BLOCKS), Some(16_384.0));
-        assert_eq!(number("128KB", BLOCKS), None);
-        assert_eq!(number("128kB", KB), Some(128.0));
-        assert_eq!(number("5s", Counts::Things), None);
-        assert_eq!(number("soon", MS), None);
-    }
 
     #[test]
     fn names_may_have_one_dot() {
@@ -261,6 +249,34 @@ mod tests {
         }
         for bad in ["", "a.b.c", "work mem", "1a", "x'; --", "a."] {
             assert!(!is_parameter_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_value_passes_when_one_version_takes_it() {
+        // 14 to 16 ask for 1 MB.
+        assert_eq!(judge("maintenance_work_mem", "64"), Ok(()));
+        assert!(judge("maintenance_work_mem", "63").is_err());
+        let parameters = BTreeMap::from([
+            ("maintenance_work_mem".to_owned(), "64".to_owned()),
+            ("promote_trigger_file".to_owned(), String::new()),
+            ("io_method".to_owned(), "worker".to_owned()),
+            ("pg_stat_statements.max".to_owned(), "anything".to_owned()),
+        ]);
+        let names = |major| {
+            for_major(&parameters, major).into_iter().map(|(name, ..)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(15), ["io_method", "maintenance_work_mem"]);
+        assert_eq!(names(18), ["promote_trigger_file"]);
+    }
+
+    #[test]
+    fn every_name_that_howdah_decides_is_one_of_postgresql() {
+        let names = LEFT_OUT.iter().chain(REFUSED).map(|(name, _)| *name);
+        for name in
+            names.chain(HELD.iter().map(|held| held.0)).chain(LEAST.iter().map(|least| least.0))
+        {
+            assert!(table::TABLE.contains_key(name), "{name}");
         }
     }
 }

@@ -4,25 +4,45 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::addresses::{checked, host_port};
 use super::reader::Section;
-use super::sections::{checked, directory, host_port};
-use super::{Authentication, HostPort, PostgresqlConfig, RaftConfig, Role, Secret, parameters};
+use super::sections::directory;
+use super::{
+    Authentication, HostPort, PostgresqlConfig, RaftConfig, Role, Secret, hba, parameters,
+};
 
 const PORT: u16 = 5432;
 
-pub(super) fn read(top: &Section<'_>, raft: &RaftConfig, mode: u32) -> PostgresqlConfig {
+/// Sockets have 107 bytes for their path, of which the name and `.sock` take some.
+const LONGEST_DATA_DIR: usize = howdah_postgres::settings::MAX_SOCKET_DIR - ".sock".len();
+
+pub(super) fn read(top: &Section<'_>, raft: &RaftConfig) -> PostgresqlConfig {
     let Some(section) = top.section("postgresql") else {
         top.error("postgresql", "is missing", "write `postgresql:` with data_dir");
         return nothing();
     };
     let data_dir = directory(&section, "data_dir", "name PostgreSQL's data directory");
+    let length = data_dir.as_os_str().len();
+    if length > LONGEST_DATA_DIR {
+        let what =
+            format!("has {length} bytes; the sockets lie beside it, and their paths are short");
+        section.error(
+            "data_dir",
+            what,
+            &format!("choose a path of at most {LONGEST_DATA_DIR} bytes"),
+        );
+    }
     let (listen_hosts, port) = listen(&section);
     let connect_address = connect_address(&section, raft, port);
     let bin_dir = match section.text("bin_dir") {
         Some(text) => {
             let path = PathBuf::from(text);
             if path.is_relative() {
-                section.error("bin_dir", "is relative", "write a path from /");
+                section.error(
+                    "bin_dir",
+                    format!("`{}` is relative", path.display()),
+                    "write a path from /",
+                );
             }
             path
         }
@@ -32,9 +52,10 @@ pub(super) fn read(top: &Section<'_>, raft: &RaftConfig, mode: u32) -> Postgresq
             PathBuf::new()
         }),
     };
-    let authentication = authentication(&section, mode);
+    let authentication = authentication(&section);
     let parameters = parameters::read(section.section("parameters"));
-    let pg_hba = section.lines("pg_hba").unwrap_or_default();
+    let pg_hba = hba::lines(&section, "pg_hba");
+    let pg_ident = hba::ident_lines(&section, "pg_ident");
     section.finish();
     PostgresqlConfig {
         listen_hosts,
@@ -45,6 +66,7 @@ pub(super) fn read(top: &Section<'_>, raft: &RaftConfig, mode: u32) -> Postgresq
         authentication,
         parameters,
         pg_hba,
+        pg_ident,
     }
 }
 
@@ -59,6 +81,7 @@ fn nothing() -> PostgresqlConfig {
         authentication: Authentication { superuser: role(), replication: role(), rewind: role() },
         parameters: Default::default(),
         pg_hba: Vec::new(),
+        pg_ident: Vec::new(),
     }
 }
 
@@ -103,10 +126,10 @@ fn connect_address(section: &Section<'_>, raft: &RaftConfig, port: u16) -> HostP
     parsed.unwrap_or(default)
 }
 
-fn authentication(section: &Section<'_>, mode: u32) -> Authentication {
+fn authentication(section: &Section<'_>) -> Authentication {
     let auth = section.section("authentication");
     let role = |key, default| match auth.as_ref().and_then(|auth| auth.section(key)) {
-        Some(section) => read_role(section, default, mode),
+        Some(section) => read_role(section, default),
         None => Role { username: default_name(default), password: None },
     };
     let roles = Authentication {
@@ -129,18 +152,21 @@ fn default_name(name: &str) -> String {
     name.to_owned()
 }
 
-fn read_role(section: Section<'_>, default: &str, mode: u32) -> Role {
+fn read_role(section: Section<'_>, default: &str) -> Role {
     let username = section.text("username").unwrap_or_else(|| default_name(default));
-    if username.is_empty() || username.len() > 63 || username.contains(['\0', '\n', '\r']) {
-        section.error("username", "is no name of a role", "write 1 to 63 characters");
+    // In an HBA file these characters have meanings of their own.
+    let odd =
+        username.starts_with(['+', '/', '@']) || username.contains(['"', ',', '\0', '\n', '\r']);
+    if username.is_empty() || username.len() > 63 || odd {
+        let remedy = "write 1 to 63 bytes, without quotes and commas, not beginning with + / @";
+        section.error("username", format!("`{username}` is no name of a role"), remedy);
     }
-    let written = section.text("password");
+    let written = section.secret("password");
     let file = section.text("password_file");
     if written.is_some() && file.is_some() {
         section.error("password_file", "stands beside `password`", "write one of the two");
     }
-    let in_file = !matches!(section.place("password"), super::Place::Env(_));
-    if written.is_some() && in_file && mode & 0o004 != 0 {
+    if written.is_some() && section.report.readable_by_all(&section.place("password")) {
         let what = "stands in a file that everybody can read";
         section.warn("password", what, "chmod o-r the file, or use `password_file`");
     }
@@ -158,7 +184,16 @@ fn read_role(section: Section<'_>, default: &str, mode: u32) -> Role {
 }
 
 fn from_file(section: &Section<'_>, path: &Path) -> Option<String> {
-    let read = std::fs::metadata(path).and_then(|meta| Ok((meta, std::fs::read_to_string(path)?)));
+    if path.is_relative() {
+        let what = format!("`{}` is relative", path.display());
+        section.error("password_file", what, "write a path from /");
+        return None;
+    }
+    // A regular file: a pipe would be waited for.
+    let read = std::fs::metadata(path).and_then(|meta| match meta.is_file() {
+        true => Ok((meta, std::fs::read_to_string(path)?)),
+        false => Err(std::io::Error::other("no regular file")),
+    });
     let (meta, text) = match read {
         Ok(read) => read,
         Err(error) => {

@@ -2,41 +2,72 @@
 //!
 //! Place: used by the section readers beside it. Every key that is asked for becomes a known key;
 //! what remains is reported by [`Section::finish`] with the nearest known key. Pure.
+//! Invariant: no message contains the value of a key that [`super::keys::is_secret`].
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Finding;
-use super::foreign;
+use super::foreign::{self, Advice};
+use super::keys;
 use super::units;
 use super::value::{Entry, Node, Place, Value};
 
-/// Collects findings about one file.
+/// Collects findings about one configuration.
 pub(super) struct Report {
     file: PathBuf,
+    modes: BTreeMap<Arc<Path>, u32>,
     pub(super) errors: RefCell<Vec<Finding>>,
     pub(super) warnings: RefCell<Vec<Finding>>,
+    /// Paths of all keys that a reader asked for.
+    pub(super) asked: RefCell<BTreeSet<String>>,
 }
 
 impl Report {
-    pub(super) fn new(file: PathBuf) -> Self {
-        Self { file, errors: RefCell::default(), warnings: RefCell::default() }
+    pub(super) fn new(file: PathBuf, modes: BTreeMap<Arc<Path>, u32>) -> Self {
+        Self {
+            file,
+            modes,
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
+            asked: RefCell::default(),
+        }
+    }
+
+    /// Whether everybody can read the file that `place` is in.
+    pub(super) fn readable_by_all(&self, place: &Place) -> bool {
+        match place {
+            Place::Line { file, .. } => self.modes.get(file).is_some_and(|mode| mode & 0o004 != 0),
+            Place::Whole | Place::Env(_) => false,
+        }
     }
 
     fn finding(&self, place: &Place, key: &str, what: String, remedy: &str) -> Finding {
         Finding {
             file: self.file.clone(),
             place: place.clone(),
-            key: key.to_owned(),
-            what,
-            remedy: remedy.to_owned(),
+            key: one_line(key),
+            what: one_line(&what),
+            remedy: one_line(remedy),
         }
     }
 
     /// Something that keeps the agent from running.
     pub(super) fn error(&self, place: &Place, key: &str, what: impl Into<String>, remedy: &str) {
         self.errors.borrow_mut().push(self.finding(place, key, what.into(), remedy));
+    }
+
+    /// What is to be said of a key of Patroni's that does nothing here.
+    pub(super) fn advise(&self, entry: &Entry, path: &str, advice: &Advice) {
+        match advice {
+            // `false`, `off` and nothing ask for no function, so that none is missed.
+            Advice::Refuse { .. } if foreign::asks_for_nothing(&entry.node) => {}
+            Advice::Refuse { what, remedy } => self.error(&entry.place, path, *what, remedy),
+            Advice::Warn { what, remedy } => self.warn(&entry.place, path, *what, remedy),
+        }
     }
 
     /// Something odd.
@@ -48,6 +79,8 @@ impl Report {
 /// One section that is being read.
 pub(super) struct Section<'a> {
     pub(super) report: &'a Report,
+    /// Something else stands where it belongs, which was told; more would be noise.
+    broken: bool,
     path: String,
     place: Place,
     entries: &'a [Entry],
@@ -61,16 +94,23 @@ impl<'a> Section<'a> {
     }
 
     fn of(report: &'a Report, path: String, node: &'a Node) -> Self {
+        let broken = !matches!(node.value, Value::Map(_) | Value::Null);
         let entries = match &node.value {
             Value::Map(entries) => entries.as_slice(),
             Value::Null => &[],
             _ => {
                 let what = format!("{} stands where a section belongs", node.kind());
-                report.error(&node.place, &path, what, "indent keys below it");
+                let remedy = if path.is_empty() {
+                    "write keys and values, as `scope: demo`"
+                } else {
+                    "indent keys below it"
+                };
+                report.error(&node.place, &path, what, remedy);
                 &[]
             }
         };
-        Self { report, path, place: node.place.clone(), entries, asked: RefCell::default() }
+        let (place, asked) = (node.place.clone(), RefCell::default());
+        Self { report, broken, path, place, entries, asked }
     }
 
     /// Full path of a key in this section.
@@ -83,6 +123,13 @@ impl<'a> Section<'a> {
         self.find(key).map_or_else(|| self.place.clone(), |entry| entry.node.place.clone())
     }
 
+    /// Where a key of a section below stands, or as near to it as there is something.
+    pub(super) fn place_of(&self, section: &str, key: &str) -> Place {
+        let Some(entry) = self.find(section) else { return self.place.clone() };
+        let node = entry.node.at(&[key]).unwrap_or(&entry.node);
+        node.place.clone()
+    }
+
     fn find(&self, key: &str) -> Option<&'a Entry> {
         self.entries.iter().find(|entry| entry.key == key)
     }
@@ -90,6 +137,7 @@ impl<'a> Section<'a> {
     /// The raw value of a key; null counts as missing.
     pub(super) fn take(&self, key: &'static str) -> Option<&'a Node> {
         self.asked.borrow_mut().push(key);
+        self.report.asked.borrow_mut().insert(self.path(key));
         self.find(key).map(|entry| &entry.node).filter(|node| !matches!(node.value, Value::Null))
     }
 
@@ -105,12 +153,16 @@ impl<'a> Section<'a> {
 
     /// An error about one key.
     pub(super) fn error(&self, key: &str, what: impl Into<String>, remedy: &str) {
-        self.report.error(&self.place(key), &self.path(key), what, remedy);
+        if !self.broken {
+            self.report.error(&self.place(key), &self.path(key), what, remedy);
+        }
     }
 
     /// A warning about one key.
     pub(super) fn warn(&self, key: &str, what: impl Into<String>, remedy: &str) {
-        self.report.warn(&self.place(key), &self.path(key), what, remedy);
+        if !self.broken {
+            self.report.warn(&self.place(key), &self.path(key), what, remedy);
+        }
     }
 
     /// A scalar as text.
@@ -187,13 +239,23 @@ impl<'a> Section<'a> {
     }
 
     /// A list of lines; a scalar is one line (or several, by line breaks), commas do not separate.
-    pub(super) fn lines(&self, key: &'static str) -> Option<Vec<String>> {
+    pub(super) fn lines(&self, key: &'static str) -> Option<Vec<(String, Place)>> {
         let node = self.take(key)?;
         if let Value::List(items) = &node.value {
-            return Some(self.items(key, items).into_iter().map(|(text, _)| text).collect());
+            return Some(self.items(key, items));
         }
         let text = self.text(key)?;
-        Some(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect())
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        Some(lines.map(|line| (line.to_owned(), node.place.clone())).collect())
+    }
+
+    /// A text that no message may contain. A boolean is refused: `true` lost its spelling.
+    pub(super) fn secret(&self, key: &'static str) -> Option<String> {
+        if matches!(self.take(key)?.value, Value::Bool(_)) {
+            self.error(key, "is a boolean", "write it in quotes");
+            return None;
+        }
+        self.text(key)
     }
 
     fn items(&self, key: &str, items: &[Node]) -> Vec<(String, Place)> {
@@ -215,6 +277,26 @@ impl<'a> Section<'a> {
         texts
     }
 
+    /// One of several words.
+    /// Later words for a value that was named before are taken and not told.
+    pub(super) fn choice<T: Copy + PartialEq>(
+        &self,
+        key: &'static str,
+        what: &str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        let text = self.text(key)?;
+        let found = words.iter().find(|(word, _)| text.trim().eq_ignore_ascii_case(word));
+        if found.is_none() {
+            let first = |nth: usize| words[..nth].iter().all(|(_, value)| *value != words[nth].1);
+            let names: Vec<&str> =
+                (0..words.len()).filter(|nth| first(*nth)).map(|nth| words[nth].0).collect();
+            let remedy = format!("write {}", either(&names));
+            self.error(key, format!("`{text}` is no {what}"), &remedy);
+        }
+        found.map(|(_, value)| *value)
+    }
+
     /// Reports every key that nobody asked for.
     pub(super) fn finish(self) {
         let asked = self.asked.borrow();
@@ -224,15 +306,34 @@ impl<'a> Section<'a> {
             }
             let path = self.path(&entry.key);
             if let Some(advice) = foreign::advice(&path) {
-                self.report.warn(&entry.place, &path, advice.what, advice.remedy);
+                self.report.advise(entry, &path, &advice);
                 continue;
             }
-            let remedy = match nearest(&entry.key, &asked) {
-                Some(known) => format!("did you mean `{known}`?"),
-                None => "remove it".to_owned(),
+            let remedy = match (keys::elsewhere(&entry.key), nearest(&entry.key, &asked)) {
+                (Some(known), _) => format!("it belongs elsewhere: `{known}`"),
+                (None, Some(known)) => format!("did you mean `{known}`?"),
+                (None, None) => "remove it".to_owned(),
             };
             self.report.error(&entry.place, &path, "unknown key", &remedy);
         }
+    }
+}
+
+/// A text without line breaks and other characters that could disguise a message.
+fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// `a, b or c`.
+fn either(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [all @ .., last] => format!("{} or {last}", all.join(", ")),
     }
 }
 

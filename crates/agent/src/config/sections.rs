@@ -1,4 +1,4 @@
-//! The top level, `raft`, `restapi` and `tags`. Pure apart from what `postgresql` reads.
+//! The top level, `log`, `raft`, `restapi` and `tags`. Pure apart from what `postgresql` reads.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -7,28 +7,26 @@ use std::time::Duration;
 
 use howdah_core::{MemberName, Profile};
 
-use super::reader::{Report, Section};
-use super::value::Node;
+use super::addresses::{bind_for, checked, forbid_open, host_port, listen};
+use super::reader::{Report, Section, boolean, nearest};
+use super::value::{Node, Value};
 use super::{
-    BootstrapConfig, Config, HostPort, RaftConfig, RestConfig, Tags, bootstrap, postgresql,
+    BootstrapConfig, Config, HostPort, LogConfig, LogLevel, PostgresqlConfig, RaftConfig,
+    RestConfig, Tags, bootstrap, foreign, postgresql,
 };
 
-const NO_TLS: &str = "bind a loopback address, or write `insecure: true` if the network is trusted";
-
 /// Reads the whole document; with errors in `report` the result must not be used.
-pub(super) fn read(file: &Path, root: &Node, mode: u32, report: &Report) -> Config {
+pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
     let top = Section::root(report, root);
-    let scope = name(&top, "scope", "give the cluster a name, as `scope: demo`");
-    let member = name(&top, "name", "give this member a name, as `name: n1`");
+    let scope = name(&top, "scope", 63, "give the cluster a name, as `scope: demo`");
+    // PostgreSQL cuts an application_name at 63 bytes; standbys add a dash and a data id to it.
+    let member = name(&top, "name", 46, "give this member a name, as `name: n1`");
     let insecure = top.boolean("insecure").unwrap_or(false);
     let profile = profile(&top);
-    if top.boolean("witness") == Some(true) {
-        let what = "members without PostgreSQL are not supported yet";
-        top.error("witness", what, "remove it; use three members with PostgreSQL");
-    }
+    let log = log(&top);
     let raft = raft(&top, insecure);
     let restapi = restapi(&top, &raft, insecure);
-    let postgresql = postgresql::read(&top, &raft, mode);
+    let postgresql = postgresql::read(&top, &raft);
     let bootstrap = bootstrap::read(&top, profile);
     let tags = tags(&top);
     let (stop_timeout, handover_timeout) = limits(&top, &bootstrap);
@@ -42,12 +40,16 @@ pub(super) fn read(file: &Path, root: &Node, mode: u32, report: &Report) -> Conf
             "keep the two apart; a fresh copy replaces the data directory",
         );
     }
+    apart(&top, &raft, &restapi, &postgresql);
+    reserved(&top, &bootstrap, &postgresql);
     top.finish();
     Config {
         file: file.to_owned(),
+        files: Vec::new(),
         scope,
         name: MemberName(member),
         profile,
+        log,
         raft,
         restapi,
         postgresql,
@@ -78,30 +80,96 @@ fn nested(a: &Path, b: &Path) -> bool {
     a != empty && b != empty && (a.starts_with(b) || b.starts_with(a))
 }
 
+/// Two ports of this member on one address: the second would fail to open.
+fn apart(top: &Section<'_>, raft: &RaftConfig, rest: &RestConfig, pg: &PostgresqlConfig) {
+    let remedy = "give each its own port";
+    let same = |a: SocketAddr, b: SocketAddr| {
+        let all = a.ip().is_unspecified() || b.ip().is_unspecified();
+        a.port() != 0 && a.port() == b.port() && (all || a.ip() == b.ip())
+    };
+    if same(raft.bind_addr, rest.listen) {
+        let what = format!("{} is the port of raft.bind_addr too", rest.listen);
+        top.report.error(&top.place_of("restapi", "listen"), "restapi.listen", what, remedy);
+    }
+    for (key, address) in [("raft.bind_addr", raft.bind_addr), ("restapi.listen", rest.listen)] {
+        let theirs = pg.listen_hosts.iter().filter_map(|host| match host.as_str() {
+            "*" => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            host => host.parse().ok(),
+        });
+        if theirs.map(|ip| SocketAddr::new(ip, pg.port)).any(|theirs| same(address, theirs)) {
+            let what = format!("port {} is that of {key} too", pg.port);
+            top.report.error(
+                &top.place_of("postgresql", "listen"),
+                "postgresql.listen",
+                what,
+                remedy,
+            );
+        }
+    }
+}
+
+/// PostgreSQL does not start when nothing is left for ordinary connections.
+fn reserved(top: &Section<'_>, bootstrap: &BootstrapConfig, pg: &PostgresqlConfig) {
+    let number = |name: &str, default: u64| {
+        let value = pg.parameters.get(name).or_else(|| bootstrap.settings.parameters.get(name));
+        value.map_or(Some(default), |value| value.trim().parse().ok())
+    };
+    let most = number("max_connections", 100);
+    let superuser = number("superuser_reserved_connections", 3);
+    let others = number("reserved_connections", 0);
+    if let (Some(most), Some(superuser), Some(others)) = (most, superuser, others)
+        && superuser.saturating_add(others) >= most
+    {
+        let what = format!(
+            "{most} connections, of which {superuser} + {others} are reserved: none is left"
+        );
+        let remedy = "raise max_connections, or lower superuser_reserved_connections and \
+                      reserved_connections";
+        let place = top.place_of("postgresql", "parameters");
+        top.report.error(&place, "postgresql.parameters.max_connections", what, remedy);
+    }
+}
+
 /// A name of a cluster or a member: goes into file names, SQL names and Prometheus labels.
-fn name(top: &Section<'_>, key: &'static str, remedy: &str) -> String {
+fn name(top: &Section<'_>, key: &'static str, longest: usize, remedy: &str) -> String {
     let text = top.required(key, remedy);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.contains("${") {
         let what = format!("`{text}`: variables are not replaced in this file");
         top.error(key, what, &format!("leave it out and set HOWDAH_{}", key.to_ascii_uppercase()));
-    } else if !text.chars().all(plain) || text.len() > 63 {
+    } else if !text.chars().all(plain) || text.len() > longest {
         let what =
             format!("`{text}` has characters other than letters, digits, - _ . or is too long");
-        top.error(key, what, "choose a plain name of at most 63 characters");
+        top.error(key, what, &format!("choose a plain name of at most {longest} characters"));
     }
     text
 }
 
 fn profile(top: &Section<'_>) -> Profile {
-    match top.text("profile").as_deref() {
-        None | Some("default") => Profile::Default,
-        Some("fast") => Profile::Fast,
-        Some(other) => {
-            top.error("profile", format!("`{other}` is no profile"), "write default or fast");
-            Profile::Default
-        }
-    }
+    let words = [("default", Profile::Default), ("fast", Profile::Fast)];
+    top.choice("profile", "profile", &words).unwrap_or_default()
+}
+
+fn log(top: &Section<'_>) -> LogConfig {
+    use LogLevel::{Debug, Error, Info, Trace, Warn};
+    let mut log = LogConfig::default();
+    let Some(section) = top.section("log") else { return log };
+    let levels = [
+        ("error", Error),
+        ("warn", Warn),
+        ("info", Info),
+        ("debug", Debug),
+        ("trace", Trace),
+        // Python's words, for a file of Patroni's.
+        ("warning", Warn),
+        ("critical", Error),
+    ];
+    log.level = section.choice("level", "level", &levels);
+    let types = [("plain", false), ("json", true)];
+    log.json = section.choice("type", "form of a log", &types);
+    section.finish();
+    log
 }
 
 fn raft(top: &Section<'_>, insecure: bool) -> RaftConfig {
@@ -133,6 +201,8 @@ fn raft(top: &Section<'_>, insecure: bool) -> RaftConfig {
 
 fn partners(section: &Section<'_>, self_addr: &str) -> Vec<String> {
     let mut partners: Vec<String> = Vec::new();
+    let mistakes = || section.report.errors.borrow().len();
+    let before = mistakes();
     for (address, place) in section.list("partner_addrs").unwrap_or_default() {
         let path = section.path("partner_addrs");
         let report = section.report;
@@ -149,6 +219,8 @@ fn partners(section: &Section<'_>, self_addr: &str) -> Vec<String> {
         }
     }
     match partners.len() {
+        // What was meant is not known.
+        _ if mistakes() > before => {}
         0 => section.warn(
             "partner_addrs",
             "names nobody: this member stands alone",
@@ -193,29 +265,51 @@ fn tags(top: &Section<'_>) -> Tags {
     if let Some(priority) = section.integer("failover_priority") {
         match i32::try_from(priority) {
             Ok(priority @ 0..) => tags.failover_priority = priority,
-            _ => section.error(
-                "failover_priority",
-                "is out of range",
-                "write 0 or more; 0 means never",
-            ),
+            _ => {
+                let what = format!("{priority} is out of range");
+                section.error("failover_priority", what, "write 0 to 2147483647; 0 means never");
+            }
         }
     }
     tags.nofailover |= tags.failover_priority == 0;
+    tags.all = all_tags(&section);
+    tags
+}
+
+/// All tags as text; free ones are checked, and those of Patroni's that would do something else.
+fn all_tags(section: &Section<'_>) -> BTreeMap<String, String> {
+    const KNOWN: &[&str] =
+        &["nofailover", "noloadbalance", "clonefrom", "nosync", "failover_priority"];
     let mut all = BTreeMap::new();
+    section.report.asked.borrow_mut().insert(section.path("NAME"));
     for entry in section.entries() {
+        let (key, path) = (entry.key.as_str(), section.path(&entry.key));
+        if let Some(advice) = foreign::advice(&path) {
+            section.report.advise(entry, &path, &advice);
+        } else if let Some(known) = nearest(key, KNOWN).filter(|known| *known != key)
+            && boolean(&entry.node.text().unwrap_or_default()).is_some()
+        {
+            // A tag may be called anything, so that this is no certain mistake.
+            let remedy = format!("did you mean `{known}`? Else choose another name");
+            section.report.warn(&entry.place, &path, "is a tag without a meaning", &remedy);
+        }
         match &entry.node.value {
-            super::value::Value::Bool(value) => {
+            Value::Bool(value) => {
                 all.insert(entry.key.clone(), value.to_string());
             }
-            _ => {
-                if let Some(text) = entry.node.text() {
-                    all.insert(entry.key.clone(), text);
+            Value::Text(text) => {
+                all.insert(entry.key.clone(), text.clone());
+            }
+            Value::Null => {}
+            Value::List(_) | Value::Map(_) => {
+                if !KNOWN.contains(&key) {
+                    let what = format!("{} stands where one value belongs", entry.node.kind());
+                    section.report.error(&entry.node.place, &path, what, "write one value");
                 }
             }
         }
     }
-    tags.all = all;
-    tags
+    all
 }
 
 /// An absolute directory that must be named.
@@ -227,88 +321,9 @@ pub(super) fn directory(section: &Section<'_>, key: &'static str, remedy: &str) 
     path
 }
 
-/// Parses HOST:PORT; IPv6 in brackets.
-pub(super) fn host_port(text: &str) -> Option<HostPort> {
-    let (host, port) = text.rsplit_once(':')?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']')?,
-        None if host.contains(':') => return None,
-        None => host,
-    };
-    let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
-    let plain =
-        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%' | '*');
-    (!host.is_empty() && host.chars().all(plain)).then(|| HostPort { host: host.to_owned(), port })
-}
-
-/// An address that others use to connect; reports what is none.
-pub(super) fn checked(section: &Section<'_>, key: &str, text: &str) -> Option<HostPort> {
-    if text.is_empty() {
-        return None;
-    }
-    let parsed = host_port(text);
-    match &parsed {
-        None => section.error(key, format!("`{text}` is no address"), "write HOST:PORT"),
-        Some(at) if matches!(at.host.as_str(), "*" | "0.0.0.0" | "::") => {
-            let what = format!("`{text}` is no address that another machine can connect to");
-            section.error(key, what, "write the address of this machine");
-        }
-        Some(_) => {}
-    }
-    parsed
-}
-
-fn listen(section: &Section<'_>, key: &str, text: &str) -> Option<SocketAddr> {
-    let address = host_port(text).and_then(|at| {
-        let ip = match at.host.as_str() {
-            "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            host => host.parse().ok()?,
-        };
-        Some(SocketAddr::new(ip, at.port))
-    });
-    if address.is_none() {
-        let what = format!("`{text}` is no address to listen on");
-        section.error(key, what, "write IP:PORT, as 0.0.0.0:7432 or 127.0.0.1:7432");
-    }
-    address
-}
-
-/// Where to listen when only the outward address is known.
-fn bind_for(own: &HostPort) -> SocketAddr {
-    let ip = match own.host.as_str() {
-        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        host => host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-    };
-    SocketAddr::new(ip, own.port)
-}
-
-fn forbid_open(section: &Section<'_>, key: &str, address: SocketAddr, insecure: bool) {
-    if !insecure && !address.ip().is_loopback() {
-        section.error(
-            key,
-            format!("{address} is reachable by others, and there is no TLS yet"),
-            NO_TLS,
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_host_and_port() {
-        assert_eq!(host_port("n1:7432"), Some(HostPort { host: "n1".into(), port: 7432 }));
-        assert_eq!(host_port("[::1]:7432"), Some(HostPort { host: "::1".into(), port: 7432 }));
-        for bad in
-            ["", "n1", "n1:", ":7432", "n1:0", "n1:99999", "::1:7432", "http://n1:1", "a b:1"]
-        {
-            assert_eq!(host_port(bad), None, "{bad:?}");
-        }
-        let shown = HostPort { host: "::1".into(), port: 5 }.to_string();
-        assert_eq!(host_port(&shown), Some(HostPort { host: "::1".into(), port: 5 }));
-    }
 
     #[test]
     fn directories_are_nested_either_way() {

@@ -37,12 +37,24 @@ pub(super) fn memory_factor(unit: &str) -> Option<f64> {
     })
 }
 
-/// Splits `1.5 GB` into 1.5 and `GB`.
+/// Splits `1.5 GB` into 1.5 and `GB`; `1e3` is a number.
 pub(super) fn split(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
-    let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let digit = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
+    let exponent = |at: usize| {
+        digit(at + 1) || (matches!(text.as_bytes().get(at + 1), Some(b'+' | b'-')) && digit(at + 2))
+    };
+    let unit = |(at, c): &(usize, char)| {
+        c.is_ascii_alphabetic() && !(matches!(c, 'e' | 'E') && *at > 0 && exponent(*at))
+    };
+    let end = text.char_indices().find(unit).map_or(text.len(), |(at, _)| at);
     let number: f64 = text[..end].trim().parse().ok()?;
     number.is_finite().then_some((number, text[end..].trim()))
+}
+
+/// A duration as it would be written in a configuration: `5s`, `500ms`.
+pub(super) fn written(span: Duration) -> String {
+    show(span).replace(' ', "")
 }
 
 /// A duration as people read it: `5 s`, `500 ms`.
@@ -64,7 +76,8 @@ mod tests {
         assert_eq!(duration("2.5"), Some(Duration::from_millis(2500)));
         assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(duration("5 min"), Some(Duration::from_secs(300)));
-        for bad in ["", "-1", "5 parsecs", "ms", "inf", "1e400"] {
+        assert_eq!(duration("1e2 s"), Some(Duration::from_secs(100)));
+        for bad in ["", "-1", "5 parsecs", "ms", "inf", "1e400", "5e", "e5", "nan"] {
             assert_eq!(duration(bad), None, "{bad:?}");
         }
     }

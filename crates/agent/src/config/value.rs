@@ -1,22 +1,31 @@
 //! A YAML document as a tree in which each value knows where it stands.
 //!
-//! Place: read by [`super::reader`], filled from a file and from `HOWDAH_*` variables. Pure. A
-//! tree instead of derived structs, so that one pass can report all mistakes, each with its line,
-//! and can say what a key of another product should become.
+//! Place: made by [`super::source`] from files and from `HOWDAH_*` variables, read by
+//! [`super::reader`]. Pure. A tree instead of derived structs, so that one pass can report all
+//! mistakes, each with its line, and can say what a key of another product should become.
+//! Invariant: numbers keep the text that was written; a password of digits is no number.
 
-use std::fmt;
+mod parse;
 
-use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use std::path::Path;
+use std::sync::Arc;
+
+pub(super) use parse::parse;
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// Nowhere: it is missing, or the finding is about the file as a whole.
+    /// Nowhere: it is missing, or the finding is about the configuration as a whole.
     Whole,
-    /// Line and column in the file, from 1.
-    Line(u64, u64),
+    /// In a file; line and column from 1.
+    Line {
+        /// Which file.
+        file: Arc<Path>,
+        /// Line, from 1.
+        line: u64,
+        /// Column, from 1.
+        column: u64,
+    },
     /// An environment variable of this name.
     Env(String),
 }
@@ -69,8 +78,15 @@ impl Node {
         }
     }
 
+    /// The node at a path of keys.
+    pub(super) fn at(&self, path: &[&str]) -> Option<&Node> {
+        let Some((first, rest)) = path.split_first() else { return Some(self) };
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|entry| entry.key == *first)?.node.at(rest)
+    }
+
     /// Puts `text` at `path`, making the sections on the way; what stood there is replaced.
-    pub(super) fn set(&mut self, path: &[&str], text: &str, place: &Place) {
+    pub(super) fn set(&mut self, path: &[String], text: &str, place: &Place) {
         let Some((first, rest)) = path.split_first() else {
             *self = Node { place: place.clone(), value: Value::Text(text.to_owned()) };
             return;
@@ -81,137 +97,70 @@ impl Node {
         let Value::Map(entries) = &mut self.value else { return };
         let at = entries.iter().position(|entry| entry.key == *first).unwrap_or_else(|| {
             let node = Node { place: place.clone(), value: Value::Null };
-            entries.push(Entry { key: (*first).to_owned(), place: place.clone(), node });
+            entries.push(Entry { key: first.clone(), place: place.clone(), node });
             entries.len() - 1
         });
         entries[at].node.set(rest, text, place);
     }
-}
 
-fn place_of<T>(spanned: &Spanned<T>) -> Place {
-    Place::Line(spanned.referenced.line(), spanned.referenced.column())
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        Ok(Node { place: place_of(&spanned), value: spanned.value })
-    }
-}
-
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
-    }
-}
-
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a scalar, a list or a section")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Text(value.to_string()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Text(value.to_string()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Text(value.to_string()))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::Text(value.to_owned()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<Value, D::Error> {
-        Value::deserialize(inner)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element::<Node>()? {
-            items.push(item);
+    /// Lays `other` over this: sections are merged key by key, everything else is replaced. What is
+    /// empty in `other` replaces nothing.
+    pub(super) fn merge(&mut self, other: Node) {
+        let Value::Map(theirs) = other.value else {
+            if !matches!(other.value, Value::Null) {
+                *self = other;
+            }
+            return;
+        };
+        let Value::Map(ours) = &mut self.value else {
+            *self = Node { place: other.place, value: Value::Map(theirs) };
+            return;
+        };
+        for entry in theirs {
+            match ours.iter_mut().find(|known| known.key == entry.key) {
+                Some(known) => known.node.merge(entry.node),
+                None => ours.push(entry),
+            }
         }
-        Ok(Value::List(items))
     }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut entries: Vec<Entry> = Vec::new();
-        while let Some(key) = map.next_key::<Spanned<Value>>()? {
-            let place = place_of(&key);
-            let Value::Text(key) = key.value else {
-                return Err(de::Error::custom("a key must be a plain text"));
-            };
-            entries.push(Entry { key, place, node: map.next_value()? });
-        }
-        Ok(Value::Map(entries))
-    }
-}
-
-/// Parses one document.
-pub(super) fn parse(text: &str) -> Result<Node, serde_saphyr::Error> {
-    if text.trim().is_empty() {
-        return Ok(Node { place: Place::Whole, value: Value::Map(Vec::new()) });
-    }
-    serde_saphyr::from_str(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn map(node: &Node) -> &[Entry] {
-        match &node.value {
-            Value::Map(entries) => entries,
-            other => panic!("no map: {other:?}"),
+    fn parsed(name: &str, text: &str) -> Node {
+        parse(&Arc::from(Path::new(name)), text).unwrap()
+    }
+
+    fn line_of(place: &Place) -> (String, u64, u64) {
+        match place {
+            Place::Line { file, line, column } => (file.display().to_string(), *line, *column),
+            other => panic!("no line: {other:?}"),
         }
     }
 
     #[test]
-    fn values_know_their_lines_at_every_depth() {
-        let root = parse("a:\n  b: on\n  c:\n    - 5\n    - x: 1.5\n").unwrap();
-        let a = &map(&root)[0];
-        assert_eq!((a.key.as_str(), &a.place), ("a", &Place::Line(1, 1)));
-        let inner = map(&a.node);
-        assert_eq!(inner[0].node.text().as_deref(), Some("on"));
-        assert_eq!(inner[1].place, Place::Line(3, 3));
-        let Value::List(items) = &inner[1].node.value else { panic!("no list") };
-        assert_eq!(items[0].place, Place::Line(4, 7));
-        assert_eq!(map(&items[1])[0].node.place, Place::Line(5, 10));
-        assert_eq!(map(&items[1])[0].node.text().as_deref(), Some("1.5"));
-    }
-
-    #[test]
     fn a_variable_replaces_a_value_or_makes_its_sections() {
-        let mut root = parse("raft:\n  data_dir: /a\n").unwrap();
+        let mut root = parsed("f", "raft:\n  data_dir: /a\n");
         let place = Place::Env("X".to_owned());
-        root.set(&["raft", "data_dir"], "/b", &place);
-        root.set(&["restapi", "listen"], "127.0.0.1:8008", &place);
-        assert_eq!(map(&map(&root)[0].node)[0].node.text().as_deref(), Some("/b"));
-        assert_eq!(map(&map(&root)[1].node)[0].node.place, place);
+        let path = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
+        root.set(&path("raft.data_dir"), "/b", &place);
+        root.set(&path("restapi.listen"), "127.0.0.1:8008", &place);
+        assert_eq!(root.at(&["raft", "data_dir"]).unwrap().text().as_deref(), Some("/b"));
+        assert_eq!(root.at(&["restapi", "listen"]).unwrap().place, place);
     }
 
     #[test]
-    fn a_repeated_key_is_refused() {
-        assert!(parse("a: 1\na: 2\n").is_err());
+    fn a_later_file_replaces_single_values_and_keeps_the_rest() {
+        let mut root = parsed("a.yml", "scope: one\nraft:\n  data_dir: /a\n  list: [1, 2]\n");
+        root.merge(parsed("b.yml", "raft:\n  list: [3]\n  self_addr:\nname: n1\n"));
+        assert_eq!(root.at(&["scope"]).unwrap().text().as_deref(), Some("one"));
+        assert_eq!(root.at(&["raft", "data_dir"]).unwrap().text().as_deref(), Some("/a"));
+        let list = root.at(&["raft", "list"]).unwrap();
+        assert_eq!(line_of(&list.place), ("b.yml".to_owned(), 2, 9));
+        let Value::List(items) = &list.value else { panic!("no list") };
+        assert_eq!(items.len(), 1, "lists are not joined");
+        assert_eq!(line_of(&root.at(&["name"]).unwrap().place).0, "b.yml");
     }
 }

@@ -392,7 +392,7 @@ impl Elephant {
             major: self.install.major,
             parameters,
             hba,
-            ident: Vec::new(),
+            ident: pg.pg_ident.clone(),
             members,
             roles: RoleNames {
                 superuser: roles.superuser.username.clone(),
