@@ -26,9 +26,9 @@ test: build pg-16 pg-18 ## everything, on real servers; PG=16 or PG=18: on that 
 ifdef PG
 	HOWDAH_TEST_PG=$(PG) tools/with-test-root cargo nextest run --locked --workspace
 else
-	tools/with-test-root cargo nextest run --locked --workspace
 	HOWDAH_TEST_PG=16 tools/with-test-root cargo nextest run --locked --workspace -E '$(CORE)'
 	HOWDAH_TEST_PG=18 tools/with-test-root cargo nextest run --locked --workspace -E '$(CORE)'
+	tools/with-test-root cargo nextest run --locked --workspace
 endif
 
 lint: ## what CI asks beside the tests

@@ -54,8 +54,8 @@ fn promote(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Decision {
         return step_down(view, record, gives_up(record.epoch, why), why);
     }
     if failures_now(view, Job::Promote) > 0 {
-        let why = "promotion failed";
-        return step_down(view, record, gives_up(record.epoch, why), why);
+        // A replay that hangs does not end by an orderly stop either, and nobody is served here.
+        return Decision::act(Action::Kill, gives_up(record.epoch, "promotion failed"));
     }
     if let Some(decision) = off_the_chain(view, record) {
         return decision;
