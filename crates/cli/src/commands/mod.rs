@@ -36,7 +36,8 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Switchover(args) => wait(switchover::run(&global, &args)),
         Command::Failover(args) => wait(failover::run(&global, &args)),
         Command::Reinit(args) => wait(reinit::run(&global, &args)),
-        Command::Config(ConfigCommand::Check { file }) => config::check(&global, &file),
+        Command::Config(ConfigCommand::Check(args)) => config::check(&global, &args),
+        Command::Config(ConfigCommand::Explain { key }) => wait(config::explain(&global, &key)),
         Command::Version => version::run(&global),
     };
     match result {
