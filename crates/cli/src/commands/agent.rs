@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use howdah_agent::config::{Config, DEFAULT_PATH, LogConfig};
+use howdah_agent::config::{Config, DEFAULT_PATH, LogConfig, LogLevel};
 use howdah_guard::client::GuardClient;
 use tracing_subscriber::EnvFilter;
 
@@ -32,8 +32,14 @@ fn log_to_stderr(format: Option<LogFormat>, config: &LogConfig) -> Result<(), Fa
             Failure::Usage(format!("HOWDAH_LOG is `{text}`: {error}; write a level, as info"))
         })?,
         Err(_) => {
-            let level = config.level.map_or("info", |level| level.word());
-            EnvFilter::new(format!("{level},openraft=error"))
+            let level = config.level.unwrap_or(LogLevel::Info);
+            // What lies below at these levels is about frames and bytes; HOWDAH_LOG can ask for it.
+            let below = if matches!(level, LogLevel::Debug | LogLevel::Trace) {
+                LogLevel::Info
+            } else {
+                level
+            };
+            EnvFilter::new(format!("{},howdah={},openraft=error", below.word(), level.word()))
         }
     };
     let written = if config.json == Some(true) { LogFormat::Json } else { LogFormat::Text };
