@@ -35,7 +35,7 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// Configuration file of a member; its addresses lead to the cluster
+    /// Configuration of a member, a file or a directory; its addresses lead to the cluster
     #[arg(short = 'c', long = "config", value_name = "FILE", env = "HOWDAH_CONFIG", global = true)]
     pub config: Option<PathBuf>,
     /// Members to ask, HOST:PORT, several separated by commas
@@ -173,9 +173,9 @@ pub struct RunArgs {
     /// End when the agent ends, instead of starting it again
     #[arg(long)]
     pub no_agent_restart: bool,
-    /// Form of log lines on stderr; HOWDAH_LOG filters them
-    #[arg(long, value_enum, default_value_t)]
-    pub log_format: LogFormat,
+    /// Form of log lines on stderr, before `log.type`; HOWDAH_LOG filters them
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
     /// End when the process that started this one ends
     #[arg(long, hide = true)]
     pub die_with_parent: bool,
@@ -185,8 +185,8 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct AgentArgs {
     /// Form of log lines on stderr
-    #[arg(long, value_enum, default_value_t)]
-    pub log_format: LogFormat,
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
 }
 
 /// `demo`.
@@ -303,12 +303,31 @@ pub struct ReinitArgs {
 /// `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Check a file, and this machine against it
-    #[command(after_long_help = "Examples:\n  howdah config check /etc/howdah/howdah.yml")]
-    Check {
-        /// The file
-        file: PathBuf,
+    /// Check a configuration, and this machine against it
+    #[command(
+        after_long_help = "Examples:\n  howdah config check /etc/howdah/howdah.yml\n  howdah config check --static conf.d"
+    )]
+    Check(CheckArgs),
+    /// Which layer sets a key, and to what
+    #[command(after_long_help = "Examples:\n  howdah config explain postgresql.listen")]
+    Explain {
+        /// The key, as postgresql.listen; cluster-wide ones as ttl
+        key: String,
     },
+}
+
+/// `config check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// A file, or a directory of *.yml files; the one of --config when left out
+    #[arg(value_name = "FILE|DIR")]
+    pub file: Option<PathBuf>,
+    /// Look at the configuration alone, not at this machine
+    #[arg(long = "static", conflicts_with = "running")]
+    pub only_static: bool,
+    /// The member runs: its ports are its own
+    #[arg(long)]
+    pub running: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

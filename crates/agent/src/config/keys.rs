@@ -110,6 +110,17 @@ pub(super) fn steps(path: &str) -> Vec<String> {
     family.split('.').map(str::to_owned).chain(name).collect()
 }
 
+/// The key that a mistyped one most likely means, by its whole path or by its last part.
+pub fn suggestion(asked: &str) -> Option<&'static str> {
+    let paths: Vec<&str> = KEYS.iter().map(|key| key.path).collect();
+    let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
+    elsewhere(asked).or_else(|| super::reader::nearest(asked, &paths)).or_else(|| {
+        let names: Vec<&str> = paths.iter().map(|path| last(path)).collect();
+        let name = super::reader::nearest(asked, &names)?;
+        paths.iter().copied().find(|path| last(path) == name)
+    })
+}
+
 /// Whether its value must not be shown.
 pub fn is_secret(path: &str) -> bool {
     path.rsplit('.').next() == Some("password")

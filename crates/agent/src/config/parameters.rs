@@ -51,6 +51,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("synchronous_standby_names", "remove it; this version replicates asynchronously only"),
 ];
 
+/// Each transaction's own; PostgreSQL takes them from no file.
+const OF_A_TRANSACTION: &[&str] =
+    &["transaction_deferrable", "transaction_isolation", "transaction_read_only"];
+
 /// Switches that howdah holds in one position, and why.
 const HELD: &[(&str, bool, &str)] = &[
     ("fsync", true, "a crash of the machine would damage the data"),
@@ -134,6 +138,10 @@ fn judge(name: &str, value: &str) -> Result<(), check::Mistake> {
     if rows.iter().all(|row| row.fixed) {
         let remedy = "remove it; it is fixed when PostgreSQL is built or the data made";
         return Err(("cannot be set".to_owned(), remedy.to_owned()));
+    }
+    if OF_A_TRANSACTION.contains(&name) {
+        let remedy = format!("write `default_{name}`");
+        return Err(("is each transaction's own".to_owned(), remedy));
     }
     let verdicts = rows.iter().rev().map(|row| check::check(name, value, row));
     let mut mistakes: Vec<check::Mistake> = Vec::new();

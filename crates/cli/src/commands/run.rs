@@ -47,12 +47,16 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8, Failure> {
     Ok(u8::try_from(code).unwrap_or(INTERNAL))
 }
 
-fn agent_args(file: OsString, log_format: LogFormat) -> Vec<OsString> {
-    let format = match log_format {
+fn agent_args(file: OsString, log_format: Option<LogFormat>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec!["agent".into(), "-c".into(), file];
+    let format = log_format.map(|format| match format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
-    };
-    vec!["agent".into(), "-c".into(), file, "--log-format".into(), format.into()]
+    });
+    if let Some(format) = format {
+        args.extend(["--log-format".into(), format.into()]);
+    }
+    args
 }
 
 /// PostgreSQL refuses to run as root; so everything runs as the user of the configuration.

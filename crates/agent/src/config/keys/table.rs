@@ -46,7 +46,7 @@ pub const KEYS: &[Key] = &[
     key("insecure", "boolean", "`false`", Restart, "Allows ports beyond loopback though there is no TLS yet: the network is trusted."),
     key("stop_timeout", "duration", "`60s`", Restart, "How long an orderly stop of PostgreSQL may take; 1 s or more."),
     key("handover_timeout", "duration", "2 × ttl", Restart, "How long a planned hand-over may take; 1 s or more."),
-    key("log.level", "`error`, `warn`, `info`, `debug` or `trace`", "`info`", Restart, "What goes to stderr. `HOWDAH_LOG` goes before it and can name modules."),
+    key("log.level", "`error`, `warn`, `info`, `debug` or `trace`", "`info`", Restart, "How much howdah logs to stderr. `HOWDAH_LOG` goes before it and can name modules."),
     key("log.type", "`plain` or `json`", "`plain`", Restart, "Form of the log's lines. `run --log-format` goes before it."),
     key("raft.data_dir", "absolute path", "must be written", Restart, "Directory of the Raft log; not inside PostgreSQL's, nor around it."),
     key("raft.self_addr", "HOST:PORT", "must be written", Restart, "Where the other members and the commands reach this member."),

@@ -8,10 +8,24 @@ pub(super) type Mistake = (String, String);
 
 /// Values that PostgreSQL takes and does not show.
 const HIDDEN: &[(&str, &[&str])] = &[
-    ("client_min_messages", &["debug", "info", "fatal", "panic"]),
+    ("client_min_messages", &["debug", "info"]),
     ("log_min_messages", &["debug"]),
     ("log_min_error_statement", &["debug"]),
+    ("ssl_max_protocol_version", &[""]),
+    ("trace_recovery_messages", &["debug", "info"]),
+    ("icu_validation_level", &["debug", "info"]),
     ("wal_level", &["archive", "hot_standby"]),
+];
+
+/// Counted in banks of 16.
+const IN_BANKS: &[&str] = &[
+    "commit_timestamp_buffers",
+    "multixact_member_buffers",
+    "multixact_offset_buffers",
+    "notify_buffers",
+    "serializable_buffers",
+    "subtransaction_buffers",
+    "transaction_buffers",
 ];
 
 /// Whether `value` can be the value of the parameter.
@@ -23,7 +37,10 @@ pub(super) fn check(name: &str, value: &str, row: &Row) -> Result<(), Mistake> {
             None => Err((format!("`{value}` is no boolean"), "write on or off".to_owned())),
         },
         Kind::Enum => enumerated(name, value, row),
-        Kind::Integer | Kind::Real => number_within(value, row),
+        Kind::Integer | Kind::Real => {
+            number_within(value, row)?;
+            between(name, number(value, row).unwrap_or_default())
+        }
     }
 }
 
@@ -47,11 +64,7 @@ fn enumerated(name: &str, value: &str, row: &Row) -> Result<(), Mistake> {
     // What knows on and off knows the other words for them, in full.
     let words = ["true", "false", "yes", "no", "1", "0"];
     let switch = row.values.contains(&"on") && words.iter().any(is);
-    if hidden
-        || switch
-        || row.values.iter().any(is)
-        || (value.is_empty() && row.values.contains(&""))
-    {
+    if hidden || switch || row.values.iter().any(is) {
         return Ok(());
     }
     let remedy = match super::super::reader::nearest(value, &row.values) {
@@ -88,12 +101,24 @@ fn number_within(value: &str, row: &Row) -> Result<(), Mistake> {
     Err((what, remedy))
 }
 
+/// Gaps within the range, which only PostgreSQL's code knows.
+fn between(name: &str, number: f64) -> Result<(), Mistake> {
+    if IN_BANKS.contains(&name) && number % 16.0 != 0.0 {
+        let what = format!("{number} is no multiple of 16");
+        return Err((what, "write a multiple of 16 blocks of 8 kB".to_owned()));
+    }
+    if name == "vacuum_buffer_usage_limit" && number > 0.0 && number < 128.0 {
+        return Err((format!("{number} kB is too little"), "write 0, or 128kB or more".to_owned()));
+    }
+    Ok(())
+}
+
 /// The value in the unit that a bare number counts, whole for integers.
 pub(super) fn number(value: &str, row: &Row) -> Option<f64> {
     let value = value.trim();
     let (number, unit) = match hexadecimal(value) {
-        Some(parsed) if row.kind == Kind::Integer => parsed,
-        _ => units::split(value)?,
+        Some(parsed) => parsed,
+        None => units::split(value)?,
     };
     let number = match unit {
         "" => number,
@@ -102,7 +127,7 @@ pub(super) fn number(value: &str, row: &Row) -> Option<f64> {
     Some(if row.kind == Kind::Integer { number.round_ties_even() } else { number })
 }
 
-/// `0x1F` and a unit behind it; PostgreSQL reads these for whole numbers.
+/// `0x1F` and a unit behind it; PostgreSQL reads these too.
 fn hexadecimal(value: &str) -> Option<(f64, &str)> {
     let digits = value.strip_prefix("0x").or_else(|| value.strip_prefix("0X"))?;
     let end = digits.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(digits.len());
@@ -200,6 +225,8 @@ mod tests {
             ("autovacuum_vacuum_scale_factor", "101"),
             ("max_connections", "ten"),
             ("max_connections", ""),
+            ("notify_buffers", "24"),
+            ("vacuum_buffer_usage_limit", "64kB"),
         ] {
             assert!(judged(name, value).is_err(), "{name} = {value}");
         }
