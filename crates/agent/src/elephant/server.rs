@@ -33,6 +33,10 @@ impl Elephant {
             return Err(JobError("the guard answered something else than its status".into()));
         };
         let postmaster = status.postmaster;
+        if postmaster.is_none() {
+            // The lease of a former life is given back on the word that its server is gone.
+            self.end_foreign_server().await?;
+        }
         let identity = self.identity();
         let hba = std::fs::read_to_string(self.data_dir().join(howdah_postgres::hba::HBA_FILE));
         let open = hba.is_ok_and(|text| !text.contains(" reject"));
@@ -180,6 +184,10 @@ impl Elephant {
     /// A server that is not below our guard, left by a guard that was killed or started by a person,
     /// is never taken as ours: it is ended before ours is started.
     async fn end_foreign_server(&self) -> Result<(), JobError> {
+        if self.postmaster().await.is_ok() {
+            // Ours runs: the guard refuses a second one.
+            return Ok(());
+        }
         let data_dir = self.data_dir();
         let kill = move || howdah_guard::orphans::kill_postgres_of(&data_dir);
         let killed = tokio::task::spawn_blocking(kill).await?;
