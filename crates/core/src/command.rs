@@ -86,7 +86,7 @@ pub enum Command {
         /// Its WAL position.
         wal_lsn: Lsn,
         /// Maintenance mode from now on: its guard has no deadline, and nobody opens an election.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         paused: bool,
     },
     /// The holder stops; its PostgreSQL is proven stopped or in recovery.
