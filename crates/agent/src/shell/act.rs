@@ -272,6 +272,9 @@ impl Shell {
             News::Withhold => {
                 self.lease.void(now);
                 self.lease.withheld = true;
+                // The hand-over has proven that the server is gone; its exit may be told later than
+                // the transfer is applied, and would look like one that writes without the lease.
+                self.local.exited(now);
             }
             News::Armed { epoch, deadline, sent, result } => match result {
                 Ok(()) => self.lease.armed(epoch, deadline, sent),
