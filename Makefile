@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo tour build test lint verify fix doc perf kills soak pg-16 pg-18 clean-tests
+.PHONY: demo tour build release test lint verify fix doc perf idle kills soak pg-16 pg-18
 
 demo: build ## three real PostgreSQL servers with their sidecars, until Ctrl-C
 	./target/debug/howdah demo $(ARGS)
@@ -45,8 +45,16 @@ fix:
 doc:
 	cargo doc --workspace --no-deps --open
 
-perf: build ## speed limits; alone on the machine, never in CI
-	tools/with-test-root cargo run --locked -p howdah-tests --example perf -- $${RUNS:-10}
+release:
+	@tools/needs build postgres
+	cargo build --locked --release -p howdah-cli
+
+perf: release ## speed limits on the release build; alone on the machine, never in CI
+	HOWDAH_TEST_PROFILE=release tools/with-test-root \
+	  cargo run --locked -p howdah-tests --example perf -- $${RUNS:-10}
+
+idle: release ## what an idle cluster costs, beside etcd and Patroni where installed; ten minutes each
+	cargo bench --locked -p howdah-benches --bench idle
 
 kills: build ## 200 kill -9 of random processes; SEED and COUNT may be set
 	COUNT=$${COUNT:-200} tools/with-test-root cargo nextest run --locked -p howdah-tests --no-capture -E 'test(kills)'

@@ -113,22 +113,31 @@ impl Elephant {
         if let Err(why) = self.keep_up(&session, &probe).await {
             tracing::debug!(%why, "slots or pending parameters were not looked after");
         }
+        self.see(&session, &probe).await
+    }
+
+    /// What a probe of a session says.
+    pub(crate) async fn see(
+        &self,
+        session: &Session,
+        probe: &Probe,
+    ) -> Result<Seen, SessionError> {
         let names = ["primary_conninfo", "server_version_num"];
         let settings = session.settings(&names).await?;
         let text = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
-        let timeline = timeline(&probe);
+        let timeline = timeline(probe);
         let history = howdah_postgres::history::read_history(&self.data_dir(), timeline);
         Ok(Seen {
             in_recovery: probe.in_recovery,
             timeline,
             history: history.unwrap_or_default(),
-            received: received(&probe),
+            received: received(probe),
             replayed: probe.replay_lsn.or(probe.write_lsn).unwrap_or_default(),
             streaming: probe.wal_receiver.as_ref().is_some_and(|r| r.status == "streaming"),
             has_upstream: !text("primary_conninfo").is_empty(),
             server_version: text("server_version_num").parse().unwrap_or(0),
             started_ms: probe.started.0,
-            replay_lag_ms: replay_lag_ms(&probe),
+            replay_lag_ms: replay_lag_ms(probe),
             replication: probe.replication.iter().map(standby).collect(),
         })
     }

@@ -34,6 +34,7 @@ use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::troubles::Troubles;
+pub(crate) use server::Processes;
 
 /// Limit of a question to the guard; it answers from memory.
 pub(crate) const GUARD_LIMIT: Duration = Duration::from_secs(2);

@@ -7,18 +7,17 @@
 use std::time::Duration;
 
 use howdah_postgres::hba::HbaMode;
-use howdah_postgres::procs::Kind;
-use howdah_postgres::session::{Session, SessionError};
+use howdah_postgres::procs::{Children, Kind};
+use howdah_postgres::session::Session;
+use nix::libc;
 
-use crate::elephant::JobError;
+use crate::elephant::{JobError, Processes};
 use crate::shell::Context;
 
 /// Limit of one pass.
 const STEP: Duration = Duration::from_secs(5);
 /// Pause between looks at the process table.
 const LOOK_AGAIN: Duration = Duration::from_millis(3);
-/// A session that was being admitted during the first pass is found by the second.
-pub(super) const PASSES: u32 = 2;
 
 /// Keeps clients out: the HBA file, a reload that is proven, and an end to every session that is
 /// older than it. Sessions of a hot standby survive a promotion, and would write; one that was still
@@ -32,43 +31,55 @@ pub(super) async fn keep(context: &Context) -> Result<(), JobError> {
     }
     let (now, _) = elephant.written();
     elephant.write_files(now, HbaMode::Barred)?;
-    let mut session = elephant.session(STEP).await?;
-    for _ in 0..PASSES {
-        session = pass(context, session).await?;
-    }
+    pass(context, pid, elephant.session(STEP).await?).await?;
     elephant.barred(pid);
     Ok(())
 }
 
 /// One reload that is proven, after files with the bar in them were written, and an end to every
-/// session that is older. `before` began before that reload; the session that is given back, after.
-pub(super) async fn pass(context: &Context, before: Session) -> Result<Session, JobError> {
+/// session that is older. `before` began before that reload; the session that is given back, after,
+/// and the listing was made after that.
+pub(super) async fn pass(
+    context: &Context,
+    postmaster: i32,
+    before: Session,
+) -> Result<(Session, Processes), JobError> {
     let deadline = tokio::time::Instant::now() + STEP;
-    let (session, old) = sessions_older_than_a_reload(context, before, deadline).await?;
-    until_ended(context, old, deadline).await?;
-    Ok(session)
+    let (session, own) = session_after_a_reload(context, postmaster, before, deadline).await?;
+    // What is not in this listing is forked later, and finds the new file.
+    let mut listing = context.elephant.processes().await?;
+    let mut old = clients_perhaps(&listing.children());
+    old.retain(|pid| *pid != own);
+    while !old.is_empty() {
+        end_clients(context, &listing.children(), &old).await;
+        if tokio::time::Instant::now() >= deadline {
+            return Err(JobError(format!("sessions {old:?} of clients do not end")));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        listing = context.elephant.processes().await?;
+        let left = clients_perhaps(&listing.children());
+        old.retain(|pid| left.contains(pid));
+    }
+    Ok((session, listing))
 }
 
-/// Reloads, and lists the sessions that began before that was in force.
-async fn sessions_older_than_a_reload(
+/// Reloads, and opens a session that knows of it, with its process id: it was forked after the
+/// postmaster had read the files.
+async fn session_after_a_reload(
     context: &Context,
+    postmaster: i32,
     before: Session,
     deadline: tokio::time::Instant,
-) -> Result<(Session, Vec<i32>), JobError> {
+) -> Result<(Session, i32), JobError> {
     let elephant = &context.elephant;
-    let loaded_before = loaded_at(&before).await?;
+    let (loaded_before, _) = loaded_at(&before).await?;
     drop(before);
-    elephant.reload().await?;
+    elephant.signal(postmaster, libc::SIGHUP, None).await?;
     loop {
-        // A session that knows of the reload was forked after the postmaster had read the file.
         let session = elephant.session(STEP).await?;
-        if loaded_at(&session).await? != loaded_before {
-            let processes = elephant.processes().await?;
-            let (children, own) = (processes.children(), own_pid(&session).await?);
-            if children.pids(Kind::Unnamed).is_empty() {
-                let old = children.clients().into_iter().filter(|pid| *pid != own).collect();
-                return Ok((session, old));
-            }
+        let (loaded, pid) = loaded_at(&session).await?;
+        if loaded != loaded_before {
+            return Ok((session, pid));
         }
         if tokio::time::Instant::now() >= deadline {
             return Err(JobError("PostgreSQL did not take the reload".into()));
@@ -77,39 +88,22 @@ async fn sessions_older_than_a_reload(
     }
 }
 
-async fn loaded_at(session: &Session) -> Result<String, JobError> {
-    Ok(one(session, "SELECT pg_conf_load_time()::text").await?)
+/// When the session's postmaster had read its files, and the session's process id.
+async fn loaded_at(session: &Session) -> Result<(String, i32), JobError> {
+    let row = session.row("SELECT pg_conf_load_time(), pg_backend_pid()").await?;
+    let pid = row.get(1).and_then(|pid| pid.parse().ok());
+    let pid = pid.ok_or_else(|| JobError(format!("{row:?} holds no process id")))?;
+    Ok((row.into_iter().next().unwrap_or_default(), pid))
 }
 
-async fn own_pid(session: &Session) -> Result<i32, JobError> {
-    let text: String = one(session, "SELECT pg_backend_pid()::text").await?;
-    text.parse().map_err(|_| JobError(format!("{text} is no process id")))
+/// Sessions of clients, and children without a title yet, which may turn out to be some.
+fn clients_perhaps(children: &Children<'_>) -> Vec<i32> {
+    [Kind::Client, Kind::Unnamed].map(|kind| children.pids(kind)).concat()
 }
 
-pub(super) async fn one(session: &Session, sql: &str) -> Result<String, SessionError> {
-    let rows = session.query(sql, &[]).await?;
-    let text = rows.first().and_then(|row| row.try_get::<_, String>(0).ok());
-    text.ok_or_else(|| SessionError::Answer { what: "a look", detail: "no row".into() })
-}
-
-async fn until_ended(
-    context: &Context,
-    mut old: Vec<i32>,
-    deadline: tokio::time::Instant,
-) -> Result<(), JobError> {
-    let elephant = &context.elephant;
-    while !old.is_empty() {
-        for pid in &old {
-            // It may have ended a moment ago; the next listing tells.
-            let _ = elephant.signal(*pid, nix::libc::SIGTERM, None).await;
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-        let processes = elephant.processes().await?;
-        let clients = processes.children().clients();
-        old.retain(|pid| clients.contains(pid));
-        if tokio::time::Instant::now() >= deadline {
-            return Err(JobError(format!("sessions {old:?} of clients do not end")));
-        }
+async fn end_clients(context: &Context, children: &Children<'_>, old: &[i32]) {
+    for pid in children.clients().into_iter().filter(|pid| old.contains(pid)) {
+        // It may have ended a moment ago; the next listing tells.
+        let _ = context.elephant.signal(pid, libc::SIGTERM, None).await;
     }
-    Ok(())
 }

@@ -16,6 +16,9 @@ use crate::shell::Context;
 /// Limit of the proof before PostgreSQL is stopped instead.
 const PROOF_LIMIT: Duration = Duration::from_secs(2);
 
+/// A walreceiver may have been asked for before the first reload was read.
+const LOOKS: u32 = 2;
+
 /// Promises to `epoch` and proves it.
 pub async fn promise(context: &Context, epoch: Epoch) -> Result<JobOutput, JobError> {
     let elephant = &context.elephant;
@@ -53,18 +56,18 @@ async fn prove(context: &Context, epoch: Epoch) -> Result<(), JobError> {
     let pid = elephant.postmaster().await?;
     let mut session = elephant.session(PROOF_LIMIT).await?;
     for look in 1.. {
-        // The first look may still see a walreceiver that was started before the reload was read.
-        session = if wins {
-            bar::pass(context, session).await?
+        let processes;
+        (session, processes) = if wins {
+            bar::pass(context, pid, session).await?
         } else {
             elephant.reload().await?;
-            elephant.session(PROOF_LIMIT).await?
+            let session = elephant.session(PROOF_LIMIT).await?;
+            (session, elephant.processes().await?)
         };
-        let cut_off = session.is_cut_off().await?;
-        let processes = elephant.processes().await?;
         let children = processes.children();
         // A child without a title yet might turn out to be one.
-        if cut_off && children.proves_no_walreceiver() && look >= bar::PASSES {
+        let proven = children.proves_no_walreceiver() && session.is_cut_off().await?;
+        if proven && look >= LOOKS {
             if wins {
                 elephant.barred(pid);
             }
@@ -73,7 +76,9 @@ async fn prove(context: &Context, epoch: Epoch) -> Result<(), JobError> {
         for pid in children.walreceivers() {
             elephant.signal(pid, nix::libc::SIGTERM, None).await?;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        if !proven {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
     Ok(())
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use howdah_core::{Command, Epoch, Incarnation, Position, Timeline};
 use howdah_postgres::control::ControlData;
 use howdah_postgres::history;
+use howdah_postgres::session::Session;
 
-use super::bar::{self, one};
+use super::bar;
 use crate::elephant::{JobError, JobOutput, Seen};
 use crate::shell::{Context, put};
 use crate::troubles::Kind;
@@ -32,14 +33,16 @@ pub async fn promote(
         let control = ControlData::read(&elephant.install, &elephant.data_dir()).await?;
         elephant.disk_end(&control).await
     };
-    let (barred, end) = tokio::join!(bar::keep(context), disk_end);
-    barred?;
-    let (end, _) = end?;
+    let barred = async {
+        bar::keep(context).await?;
+        Ok::<_, JobError>(elephant.session(STEP).await?)
+    };
+    let (session, end) = tokio::join!(barred, disk_end);
+    let (session, (end, _)) = (session?, end?);
     check_against_ballot(context, epoch, end)?;
     elephant.reserve_timeline(end.timeline, timeline)?;
-    let pid = elephant.postmaster().await?;
     elephant.leave_recovery(epoch).await?;
-    let seen = until_promoted(context, pid).await?;
+    let seen = until_promoted(context, &session).await?;
     if seen.timeline != timeline {
         return Err(JobError(format!(
             "PostgreSQL began timeline {}, timeline {timeline} was granted",
@@ -65,17 +68,16 @@ fn check_against_ballot(context: &Context, epoch: Epoch, end: Position) -> Resul
 }
 
 /// Waits as long as the replay makes progress, three ttl without any at most.
-async fn until_promoted(context: &Context, pid: i32) -> Result<Seen, JobError> {
+async fn until_promoted(context: &Context, session: &Session) -> Result<Seen, JobError> {
     let elephant = &context.elephant;
-    let session = elephant.session(STEP).await?;
     let patience = context.timings.ttl * 3;
     let (mut replayed, mut since) = (String::new(), tokio::time::Instant::now());
     loop {
         let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()::text \
                    ELSE 'promoted' END";
-        let now = one(&session, sql).await?;
+        let now = session.row(sql).await?.concat();
         if now == "promoted" {
-            return elephant.until_it_answers(pid, STEP, |seen| !seen.in_recovery).await;
+            return Ok(elephant.see(session, &session.probe().await?).await?);
         }
         if now != replayed {
             (replayed, since) = (now, tokio::time::Instant::now());

@@ -31,8 +31,11 @@ impl Shell {
         };
         let arming = self.lease.take_in(state, &self.context.me, limit, now);
         self.context.elephant.set_state(state.clone());
-        let handing_over = state.switchover.as_ref().is_some_and(|s| s.to == self.context.me);
-        self.context.elephant.hurry(handing_over || state.election.is_some());
+        // The receiver's last WAL is waited for. Once it holds the lease its jobs see for themselves,
+        // and looks would only take processor time from them.
+        let holds = state.held().is_some_and(|record| record.holder == self.context.me);
+        let receives = state.switchover.as_ref().is_some_and(|s| s.to == self.context.me);
+        self.context.elephant.hurry(receives && !holds || state.election.is_some());
         let (context, outbox) = (self.context.clone(), self.outbox.clone());
         let arming = match arming {
             None => return,
@@ -173,8 +176,7 @@ impl Shell {
         }
         let gives_up = matches!(command, Command::Release { .. } | Command::TakeBack { .. });
         if gives_up {
-            self.lease.void(now);
-            self.lease.withheld = true;
+            self.lease.withhold(now);
         }
         if let (Command::Release { epoch, .. }, Some(Reason::GivesUp { .. })) =
             (&command, &self.last_reason)
@@ -255,9 +257,6 @@ impl Shell {
             News::JobEnded { number, job: _, result } => self.job_ended(number, result),
             News::Proposed { kind, result } => {
                 self.proposals.remove(kind);
-                if kind == "release" || kind == "take-back" {
-                    self.lease.withheld = false;
-                }
                 if let Err(why) = result {
                     tracing::debug!(kind, why, "refused");
                     self.proposals.insert(kind, Proposal::NotBefore(now + PAUSE));
@@ -270,8 +269,7 @@ impl Shell {
                 }
             }
             News::Withhold => {
-                self.lease.void(now);
-                self.lease.withheld = true;
+                self.lease.withhold(now);
                 // The hand-over has proven that the server is gone; its exit may be told later than
                 // the transfer is applied, and would look like one that writes without the lease.
                 self.local.exited(now);
@@ -302,11 +300,7 @@ impl Shell {
         let result = result.map_err(|err| err.to_string());
         self.context.elephant.troubles.set(Kind::Promotion, None);
         match self.local.ended(number, result, now) {
-            Some((job, Err(why))) => {
-                tracing::warn!(%job, why, "failed");
-                self.lease.withheld = false;
-            }
-            Some((Job::HandOver, Ok(()))) => self.lease.withheld = false,
+            Some((job, Err(why))) => tracing::warn!(%job, why, "failed"),
             Some((Job::Rewind, Ok(()))) => self.context.counters.rewound(),
             Some((Job::Clone, Ok(()))) => self.context.counters.cloned(),
             Some((job, Ok(()))) => tracing::debug!(%job, "done"),

@@ -36,8 +36,7 @@ pub struct Lease {
     last_sent: Option<BootInstant>,
     /// A renewal is under way.
     pub renewing: bool,
-    /// A release or hand-over is under way: nothing is renewed meanwhile.
-    pub withheld: bool,
+    withheld: bool,
     deadline: Option<BootInstant>,
     armed: Option<Epoch>,
     own_renewal: bool,
@@ -168,10 +167,18 @@ impl Lease {
         }
     }
 
-    /// A release, hand-over or take-back is proposed: only a later renewal counts again.
-    pub fn void(&mut self, now: BootInstant) {
+    /// A release, hand-over or take-back is about to be proposed: nothing is renewed until it is
+    /// over, and only a later renewal counts again.
+    pub fn withhold(&mut self, now: BootInstant) {
         self.void_before = now;
         self.own_renewal = false;
+        self.withheld = true;
+    }
+
+    /// Told at every turn, so that withholding ends with what it is for, however that ends: a
+    /// member that went on withholding could win an election, and never begin.
+    pub fn withhold_while(&mut self, gives_up: bool) {
+        self.withheld &= gives_up;
     }
 
     /// No authority any more.
@@ -252,7 +259,8 @@ mod tests {
     fn a_renewal_from_before_a_hand_over_gives_no_right_after_it() {
         let (mut lease, me) = (lease(), MemberName::from("n1"));
         lease.sending(Nonce(1), BootInstant(100));
-        lease.void(BootInstant(200));
+        lease.withhold(BootInstant(200));
+        lease.withhold_while(false);
         let arming = deadline_in(lease.take_in(&held(1, 1), &me, limit, BootInstant(300)));
         lease.armed(arming.epoch, arming.deadline, arming.sent);
         assert!(!lease.view().own_renewal);
@@ -260,6 +268,20 @@ mod tests {
         let arming = deadline_in(lease.take_in(&held(2, 2), &me, limit, BootInstant(500)));
         lease.armed(arming.epoch, arming.deadline, arming.sent);
         assert!(lease.view().own_renewal);
+    }
+
+    #[test]
+    fn a_hand_over_withholds_renewals_as_long_as_it_lasts_and_no_longer() {
+        let mut lease = lease();
+        lease.withhold(BootInstant(200));
+        lease.withhold_while(true);
+        assert!(lease.view().renewing);
+        // Cut short or done: no news of the job's end is needed.
+        lease.withhold_while(false);
+        assert!(!lease.view().renewing);
+        // Nor does being told again begin it again.
+        lease.withhold_while(true);
+        assert!(!lease.view().renewing);
     }
 
     #[test]

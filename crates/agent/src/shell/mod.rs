@@ -202,7 +202,7 @@ impl Shell {
         self.quorum = self.context.node.status().quorum;
         let state = self.applied.borrow_and_update().state.clone();
         self.take_in(&state);
-        self.renew_again();
+        self.lease.withhold_while(self.gives_up());
         self.inspect_if_due();
         let decision = decide(&self.view(&state));
         self.tell(&decision);
@@ -220,14 +220,10 @@ impl Shell {
         decision
     }
 
-    /// Renewals are withheld as long as a hand-over, a release or a take-back is under way, however it
-    /// ends: a member that went on withholding them could win an election, and never begin.
-    fn renew_again(&mut self) {
+    /// Whether a hand-over, a release or a take-back is under way.
+    fn gives_up(&self) -> bool {
         let proposes = |kind| matches!(self.proposals.get(kind), Some(Proposal::UnderWay));
-        let gives_back = proposes("release") || proposes("take-back");
-        if self.local.job() != Some(Job::HandOver) && !gives_back {
-            self.lease.withheld = false;
-        }
+        self.local.job() == Some(Job::HandOver) || proposes("release") || proposes("take-back")
     }
 
     fn count(&self, state: &howdah_core::ClusterState) {

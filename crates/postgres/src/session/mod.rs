@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, Connection, NoTls, Row};
+use tokio_postgres::{Client, Config, Connection, NoTls, Row, SimpleQueryMessage};
 
 pub use probe::{Probe, Replication, Slot, WalReceiver};
 
@@ -199,6 +199,21 @@ impl Session {
         self.limited(self.client.query(sql, params)).await
     }
 
+    /// The first row of an answer as text, in one round trip; NULL is empty.
+    ///
+    /// # Errors
+    /// [`SessionError`]; `Answer` if there is no row.
+    pub async fn row(&self, sql: &str) -> Result<Vec<String>, SessionError> {
+        let answer = self.limited(self.client.simple_query(sql)).await?;
+        let row = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let row = row
+            .ok_or_else(|| SessionError::Answer { what: "a look", detail: "no row".to_owned() })?;
+        Ok((0..row.len()).map(|nth| row.get(nth).unwrap_or_default().to_owned()).collect())
+    }
+
     /// Runs statements separated by semicolons.
     pub async fn execute(&self, sql: &str) -> Result<(), SessionError> {
         self.limited(self.client.batch_execute(sql)).await
@@ -238,8 +253,8 @@ impl Session {
 
     /// Whether a new session sees neither an upstream nor an archive to take WAL from.
     pub async fn is_cut_off(&self) -> Result<bool, SessionError> {
-        let seen = self.settings(&["primary_conninfo", "restore_command"]).await?;
-        Ok(seen.len() == 2 && seen.values().all(|value| value.trim().is_empty()))
+        let sql = "SELECT current_setting('primary_conninfo'), current_setting('restore_command')";
+        Ok(self.row(sql).await?.iter().all(|value| value.trim().is_empty()))
     }
 
     /// Has the server write a checkpoint, however long it takes: at most `limit`.

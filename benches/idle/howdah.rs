@@ -1,0 +1,132 @@
+//! Three idle members of howdah: its own demo, release build.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Deserializer, Value};
+
+use crate::process::{self, Groups};
+use crate::Node;
+
+/// A young cluster has its first base backups and checkpoints behind it after this long.
+const SETTLE: Duration = Duration::from_secs(20);
+
+/// Ends the demo, which stops its members, however the measurement ends.
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        if let Ok(pid) = i32::try_from(self.0.id()) {
+            // It may have ended already: then there is nothing to stop.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// The release build beside this benchmark, or what `HOWDAH_BENCH_BINARY` names.
+fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("HOWDAH_BENCH_BINARY") {
+        return Ok(path.into());
+    }
+    let this = std::env::current_exe()?;
+    let folder = this.parent().and_then(|deps| deps.parent()).context("where this program lies")?;
+    let path = folder.join("howdah");
+    ensure!(path.exists(), "{} is missing: cargo build --release -p howdah-cli", path.display());
+    Ok(path)
+}
+
+pub(crate) fn measure(time: Duration) -> Result<Vec<Node>> {
+    let binary = binary()?;
+    let mut child = Command::new(&binary)
+        .args(["demo", "-o", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("start {}", binary.display()))?;
+    let out = child.stdout.take().context("the demo's output")?;
+    let demo = Demo(child);
+    // It prints one document when the cluster is whole, and ends only when it is asked to.
+    let access: Value = first_document(out)?;
+    let endpoint = access["endpoint"].as_str().context("no endpoint")?.to_owned();
+    let settled = Instant::now() + SETTLE;
+    std::thread::sleep(settled.saturating_duration_since(Instant::now()));
+
+    let table = process::all();
+    let root = i32::try_from(demo.0.id())?;
+    let mut groups: Groups<(String, &'static str)> = Groups::new();
+    let mut logs = Vec::new();
+    for member in access["members"].as_array().context("no members")? {
+        let name = member["name"].as_str().context("no name")?.to_owned();
+        let config = member["config"].as_str().context("no config")?;
+        let log = PathBuf::from(member["log"].as_str().context("no log")?);
+        let of_member = |p: &&process::Process| {
+            p.parent == root && p.command.iter().any(|word| word == config)
+        };
+        let guard = table.iter().find(of_member).with_context(|| format!("no guard of {name}"))?.pid;
+        let child = |word: &str| {
+            table.iter().find(|p| p.parent == guard && p.command.iter().any(|w| w == word))
+        };
+        let agent = child("agent").with_context(|| format!("no agent of {name}"))?.pid;
+        let server = table.iter().find(|p| p.parent == guard && p.pid != agent);
+        let server = server.with_context(|| format!("no server of {name}"))?.pid;
+        groups.insert((name.clone(), "agent"), vec![agent]);
+        groups.insert((name.clone(), "guard"), vec![guard]);
+        groups.insert((name.clone(), "postgres"), process::tree(&table, server));
+        logs.push((name, log));
+    }
+    let before = logs.iter().map(|(_, log)| lines(log)).collect::<Result<Vec<_>>>()?;
+    let usage = process::watch(&groups, time)?;
+    let roles = roles(&binary, &endpoint)?;
+    let mut nodes = Vec::new();
+    for ((name, log), before) in logs.iter().zip(before) {
+        let of = |part: &'static str| usage.get(&(name.clone(), part)).copied().unwrap_or_default();
+        let written = lines(log)?.saturating_sub(before);
+        nodes.push(Node {
+            role: roles.iter().find(|(n, _)| n == name).map(|(_, role)| role.clone()).unwrap_or_default(),
+            name: name.clone(),
+            parts: vec![("agent", of("agent")), ("guard", of("guard"))],
+            postgres: of("postgres"),
+            log_lines_per_minute: Some(written as f64 / time.as_secs_f64() * 60.0),
+        });
+    }
+    drop(demo);
+    Ok(nodes)
+}
+
+fn first_document(out: impl Read) -> Result<Value> {
+    let mut documents = Deserializer::from_reader(out).into_iter::<Value>();
+    match documents.next() {
+        Some(document) => document.context("what the demo printed is not JSON"),
+        None => bail!("the demo ended without a word; run it by hand: howdah demo"),
+    }
+}
+
+/// Lines of a member's log. PostgreSQL logs into the same file: its lines begin otherwise, and are not howdah's.
+fn lines(log: &PathBuf) -> Result<usize> {
+    let text = std::fs::read_to_string(log).with_context(|| format!("read {}", log.display()))?;
+    let ours = |line: &&str| [" INFO ", " WARN ", "ERROR "].iter().any(|level| line.contains(level));
+    Ok(text.lines().filter(ours).count())
+}
+
+fn roles(binary: &PathBuf, endpoint: &str) -> Result<Vec<(String, String)>> {
+    let output = Command::new(binary)
+        .args(["list", "-o", "json", "--endpoint", endpoint])
+        .output()
+        .context("run howdah list")?;
+    let members: Value = serde_json::from_slice(&output.stdout).context("howdah list")?;
+    let members = members.as_array().or_else(|| members["members"].as_array());
+    let word = |member: &Value, keys: [&str; 2]| {
+        keys.iter().find_map(|key| member[*key].as_str()).unwrap_or_default().to_owned()
+    };
+    Ok(members
+        .context("howdah list printed no members")?
+        .iter()
+        .map(|member| (word(member, ["Member", "name"]), word(member, ["Role", "role"])))
+        .collect())
+}

@@ -1,0 +1,1 @@
+//! Benchmarks of howdah, each a program of its own: `make idle`.
