@@ -49,6 +49,10 @@ pub async fn ensure_roles(
     if versions::has_checkpoint_role(major) {
         grants.push_str(&format!("GRANT pg_checkpoint TO {role};"));
     }
+    if versions::has_reserved_connections(major) {
+        // A rewind must get in also where clients have taken every connection.
+        grants.push_str(&format!("GRANT pg_use_reserved_connections TO {role};"));
+    }
     grants.push_str("COMMIT");
     session.execute(&grants).await
 }

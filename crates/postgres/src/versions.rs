@@ -22,6 +22,11 @@ pub fn has_promote_trigger_file(major: u32) -> bool {
     major <= 15
 }
 
+/// Whether `reserved_connections` and the role that may use them exist.
+pub fn has_reserved_connections(major: u32) -> bool {
+    major >= 16
+}
+
 /// Whether initdb writes data checksums without being asked.
 pub fn checksums_by_default(major: u32) -> bool {
     major >= 18

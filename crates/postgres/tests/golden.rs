@@ -70,6 +70,16 @@ fn conf_isolated() {
 }
 
 #[test]
+fn conf_of_each_version() {
+    for major in 14..=18 {
+        let settings = PgSettings { major, ..settings() };
+        let rendered = render_conf(&settings, &follow()).unwrap();
+        assert_eq!(rendered.warnings, [""; 0]);
+        golden(&format!("follow-{major}.conf"), &rendered.text);
+    }
+}
+
+#[test]
 fn conf_follow_with_parameters_of_the_user() {
     let mut settings = settings();
     settings.major = 17;

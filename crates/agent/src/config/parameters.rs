@@ -278,6 +278,42 @@ mod tests {
         assert_eq!(names(18), ["promote_trigger_file"]);
     }
 
+    /// For the versions of which no server is at hand, too.
+    #[test]
+    fn every_version_takes_what_howdah_writes_for_it() {
+        use howdah_postgres::settings::{Dynamic, PgSettings, RoleNames, render_conf};
+        for major in howdah_postgres::versions::OLDEST..=howdah_postgres::versions::NEWEST {
+            let settings = PgSettings {
+                data_dir: "/pg/main".into(),
+                listen: "0.0.0.0".into(),
+                port: 5432,
+                socket_dir: "/pg/socket".into(),
+                cluster_name: "demo".into(),
+                major,
+                parameters: BTreeMap::new(),
+                hba: Vec::new(),
+                ident: Vec::new(),
+                members: vec!["10.0.0.1".into()],
+                roles: RoleNames {
+                    superuser: "postgres".into(),
+                    replication: "replicator".into(),
+                    rewind: "rewinder".into(),
+                },
+                os_user: "postgres".into(),
+            };
+            let text = render_conf(&settings, &Dynamic::isolated()).expect("renders").text;
+            let pairs = text.lines().filter_map(|line| line.split_once(" = "));
+            let written: BTreeMap<String, String> = pairs
+                .map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned()))
+                .collect();
+            assert!(written.len() > 35, "{text}");
+            for name in written.keys() {
+                assert!(table::TABLE.contains_key(name.as_str()), "{name}");
+            }
+            assert_eq!(for_major(&written, major), []);
+        }
+    }
+
     #[test]
     fn every_name_that_howdah_decides_is_one_of_postgresql() {
         let names = LEFT_OUT.iter().chain(REFUSED).map(|(name, _)| *name);

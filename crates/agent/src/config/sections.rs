@@ -116,8 +116,9 @@ fn reserved(top: &Section<'_>, bootstrap: &BootstrapConfig, pg: &PostgresqlConfi
         value.map_or(Some(default), |value| value.trim().parse().ok())
     };
     let most = number("max_connections", 100);
-    let superuser = number("superuser_reserved_connections", 3);
-    let others = number("reserved_connections", 0);
+    // Where they are not set: what howdah reserves, of the versions the one that reserves most.
+    let superuser = number("superuser_reserved_connections", 5);
+    let others = number("reserved_connections", 2);
     if let (Some(most), Some(superuser), Some(others)) = (most, superuser, others)
         && superuser.saturating_add(others) >= most
     {

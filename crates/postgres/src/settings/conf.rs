@@ -9,7 +9,8 @@ use super::{Dynamic, Follow, PgSettings, SettingsError, TargetTimeline, Upstream
 use crate::versions;
 
 /// Values for parameters that the user did not set.
-const DEFAULTS: [(&str, &str); 14] = [
+const DEFAULTS: [(&str, &str); 15] = [
+    ("superuser_reserved_connections", SUPERUSER_RESERVED),
     ("max_slot_wal_keep_size", "8GB"),
     ("wal_sender_timeout", "5s"),
     ("wal_receiver_timeout", "5s"),
@@ -26,6 +27,12 @@ const DEFAULTS: [(&str, &str); 14] = [
     ("log_rotation_size", "0"),
     ("log_truncate_on_rotation", "on"),
 ];
+
+/// Connections that clients leave to the agent: it looks by a fresh one each time, while a job may
+/// hold another.
+const SUPERUSER_RESERVED: &str = "5";
+/// Connections that clients leave to the rewinds of other members, where the server can do so.
+const REWIND_RESERVED: &str = "2";
 
 /// Parameters that end recovery or bend it; a standby of ours has none of them. A restore gives
 /// its own on the command line.
@@ -72,7 +79,9 @@ pub fn render_conf(settings: &PgSettings, now: &Dynamic) -> Result<Rendered, Set
         }
     }
     text.push_str("\n# Defaults of howdah\n");
-    for (name, value) in DEFAULTS {
+    let reserved = versions::has_reserved_connections(settings.major);
+    let reserved = reserved.then_some(("reserved_connections", REWIND_RESERVED));
+    for (name, value) in DEFAULTS.into_iter().chain(reserved) {
         if !user.contains_key(name) {
             line(&mut text, name, value)?;
         }
