@@ -3,6 +3,7 @@
 //! Place: used by consensus (`raft`), agent (`peer`, `control`), the CLI and tests. No state.
 
 pub mod channel;
+pub mod refusal;
 
 /// Messages and services of `howdah.raft.v1`.
 pub mod raft {

@@ -14,6 +14,7 @@ use howdah_rpc::control::{
     PauseRequest, Progress, ReinitRequest, ReloadRequest, ReloadResponse, RestartRequest,
     ResumeRequest, StatusRequest, SwitchoverRequest, UnfenceRequest,
 };
+use howdah_rpc::refusal::Reason as Refusal;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -146,7 +147,8 @@ impl Control for Desk {
     ) -> Result<Response<ExplainResponse>, Status> {
         let epoch = Epoch(request.into_inner().epoch);
         let mut answer = explain::explain(&self.state(), epoch).ok_or_else(|| {
-            Status::not_found(format!("epoch {epoch} is not in the history; see `howdah history`"))
+            Refusal::NoSuchEpoch
+                .status(format!("epoch {epoch} is not in the history; see `howdah history`"))
         })?;
         if epoch == Epoch(0) {
             answer.lines.extend(self.look(|sources| {

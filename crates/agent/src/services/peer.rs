@@ -10,6 +10,7 @@ use howdah_rpc::peer::{
     ReinitRequest, ReinitResponse, ReloadRequest, ReloadResponse, RestartRequest, RestartResponse,
     Status, WatchRequest,
 };
+use howdah_rpc::refusal::Reason as Refusal;
 use tokio_stream::Stream;
 use tonic::{Request, Response};
 
@@ -37,7 +38,7 @@ impl PeerService {
             return Ok(());
         }
         let text = format!("this is member {}, not {member}", self.me);
-        Err(tonic::Status::failed_precondition(text))
+        Err(Refusal::OtherMember.status(text))
     }
 
     fn same_cluster(&self, scope: &str) -> Result<(), tonic::Status> {
@@ -45,7 +46,7 @@ impl PeerService {
             return Ok(());
         }
         let text = format!("this is cluster {}, not {scope}", self.scope);
-        Err(tonic::Status::failed_precondition(text))
+        Err(Refusal::OtherMember.status(text))
     }
 }
 

@@ -7,6 +7,7 @@ use howdah_core::{Command, Member, MemberName};
 use howdah_rpc::control::{ReinitRequest, ReloadResponse, RestartRequest};
 use howdah_rpc::peer;
 use howdah_rpc::peer::peer_client::PeerClient;
+use howdah_rpc::refusal::Reason as Refusal;
 use tonic::Status;
 use tonic::transport::Channel;
 
@@ -100,7 +101,9 @@ async fn within<T>(
 fn known(desk: &Desk, name: &MemberName) -> Result<Member, Status> {
     let state = desk.state();
     let member = state.members.get(name).cloned();
-    member.ok_or_else(|| Status::not_found(format!("there is no member {name}; see `howdah list`")))
+    member.ok_or_else(|| {
+        Refusal::NoSuchMember.status(format!("there is no member {name}; see `howdah list`"))
+    })
 }
 
 /// Has one member read its configuration again.
@@ -112,19 +115,20 @@ pub async fn reload(desk: &Desk, member: &str) -> Result<ReloadResponse, Status>
     let name = MemberName::from(member);
     let address = known(desk, &name)?.control_address;
     if name == desk.me {
-        let reloaded = desk.orders.reload().await.map_err(Status::invalid_argument)?;
+        let reloaded =
+            desk.orders.reload().await.map_err(|why| Refusal::WrongConfiguration.status(why))?;
         return Ok(ReloadResponse {
             applied: reloaded.applied,
             needs_restart: reloaded.needs_restart,
             needs_howdah_restart: reloaded.needs_howdah_restart,
         });
     }
-    let mut client = peer_of(desk, &address).map_err(Status::unavailable)?;
+    let mut client = peer_of(desk, &address).map_err(|why| Refusal::Unreachable.status(why))?;
     let (scope, member) = (desk.state().scope.clone(), name.0.clone());
     let answer = within(desk, &name, client.reload(peer::ReloadRequest { scope, member })).await;
-    let answer = answer.map_err(Status::unavailable)?;
+    let answer = answer.map_err(|why| Refusal::Unreachable.status(why))?;
     if !answer.reason.is_empty() {
-        return Err(Status::invalid_argument(answer.reason));
+        return Err(Refusal::WrongConfiguration.status(answer.reason));
     }
     Ok(ReloadResponse {
         applied: answer.applied,
