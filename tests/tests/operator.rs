@@ -1,7 +1,9 @@
 //! The operator's commands, as the built binary does them on a real cluster: what they do, what they
 //! refuse, and the exit code of both.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -17,7 +19,7 @@ fn howdah(cluster: &Cluster, args: &[&str]) -> Result<(i32, String)> {
     let output = Command::new(&cluster.ground.howdah)
         .args(args)
         .args(["--endpoint", &endpoints.join(",")])
-        .stdin(std::process::Stdio::null())
+        .stdin(Stdio::null())
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let code = output.status.code().context("it was killed")?;
@@ -48,6 +50,10 @@ async fn what_only_looks_answers_and_changes_nothing() -> Result<()> {
     let config = json(&cluster, 0, &["show-config"])?;
     ensure!(config["ttl"] == 5 && config["postgresql"]["use_slots"] == true, "{config}");
     ensure!(expect(&cluster, 0, &["show-config"])?.contains("ttl: 5"), "it is YAML for people");
+    let ttl = json(&cluster, 0, &["config", "explain", "ttl"])?;
+    ensure!(ttl["value"] == "5" && ttl["layer"] == "cluster", "{ttl}");
+    let text = expect(&cluster, 64, &["config", "explain", "postgresql.listen"])?;
+    ensure!(text.contains("each member's own"), "{text}");
     let dsn = json(&cluster, 0, &["dsn"])?;
     let dsn = dsn["dsn"].as_str().context("a string")?;
     ensure!(dsn.contains("target_session_attrs=read-write"), "{dsn}");
@@ -75,6 +81,83 @@ async fn what_only_looks_answers_and_changes_nothing() -> Result<()> {
     }
     expect(&cluster, 1, &["restart", "--pending", "--yes"])?;
     ensure!(cluster.status().await?.epoch == before, "leadership moved");
+    cluster.check_logs()
+}
+
+/// A command that goes on, and the lines that it prints.
+struct Watching {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Watching {
+    fn start(cluster: &Cluster, args: &[&str]) -> Result<Self> {
+        let endpoints: Vec<String> = cluster.members.iter().map(|m| m.control()).collect();
+        let mut child = Command::new(&cluster.ground.howdah)
+            .args(args)
+            .args(["--endpoint", &endpoints.join(",")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let out = BufReader::new(child.stdout.take().context("its output")?);
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(std::io::Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { child, lines })
+    }
+
+    /// Reads on until a line's JSON is as wanted.
+    fn until(&self, what: &str, good: impl Fn(&Value) -> bool) -> Result<Value> {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).with_context(|| format!("never: {what}"))?;
+            let value: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+            if good(&value) {
+                return Ok(value);
+            }
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn who_watches_goes_on_seeing_when_members_fall() -> Result<()> {
+    let mut cluster = Cluster::healthy("watch", Options::default()).await?;
+    let leader = cluster.leader().await?;
+    let list = Watching::start(&cluster, &["list", "-W", "-o", "json"])?;
+    let events = Watching::start(&cluster, &["events", "--follow", "-o", "json"])?;
+    let every = Watching::start(&cluster, &["list", "-w", "0.2", "-o", "json"])?;
+    let leads = |name: &str| {
+        let name = name.to_owned();
+        move |value: &Value| value["leader"] == name.as_str()
+    };
+    let old = cluster.members[leader].name.clone();
+    list.until("the first leader", leads(&old))?;
+    every.until("the first leader", leads(&old))?;
+    let first = events.until("an event", |event| event["index"].is_u64())?;
+    // Whoever answered them falls too: they are asked in this order.
+    cluster.members[leader].kill_node();
+    let new = cluster.other_leader(leader, SETTLE).await?;
+    let name = cluster.members[new].name.clone();
+    list.until("the second leader", leads(&name))?;
+    every.until("the second leader", leads(&name))?;
+    let epoch = cluster.status().await?.epoch;
+    let told = events.until("the change", |event| event["epoch"] == epoch)?;
+    ensure!(told["index"].as_u64() > first["index"].as_u64(), "told again: {told}");
+    cluster.start(leader)?;
+    cluster.settle(SETTLE).await?;
     cluster.check_logs()
 }
 

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use howdah_agent::config::{Config, DEFAULT_PATH};
+use howdah_agent::config::{Config, DEFAULT_PATH, HostPort};
 use howdah_rpc::channel;
 use howdah_rpc::control::control_client::ControlClient;
 use howdah_rpc::control::{ClusterStatus, StatusRequest};
@@ -45,6 +45,12 @@ pub fn endpoints(global: &Global) -> Result<Vec<String>, Failure> {
         let endpoints: Vec<String> = parts.map(str::to_owned).collect();
         if endpoints.is_empty() {
             return Err(Failure::Usage("--endpoint is empty; write HOST:PORT".to_owned()));
+        }
+        for endpoint in &endpoints {
+            if HostPort::parse(endpoint).is_none() {
+                let what = format!("--endpoint: `{endpoint}` is no address; write HOST:PORT");
+                return Err(Failure::Usage(what));
+            }
         }
         return Ok(endpoints);
     }

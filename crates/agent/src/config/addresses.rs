@@ -15,7 +15,8 @@ pub(super) fn host_port(text: &str) -> Option<HostPort> {
         None if host.contains(':') => return None,
         None => host,
     };
-    let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+    let digits = port.chars().all(|c| c.is_ascii_digit());
+    let port: u16 = port.parse().ok().filter(|port| digits && *port != 0)?;
     let plain =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%' | '*');
     (!host.is_empty() && host.chars().all(plain)).then(|| HostPort { host: host.to_owned(), port })
@@ -83,9 +84,18 @@ mod tests {
     fn addresses_are_host_and_port() {
         assert_eq!(host_port("n1:7432"), Some(HostPort { host: "n1".into(), port: 7432 }));
         assert_eq!(host_port("[::1]:7432"), Some(HostPort { host: "::1".into(), port: 7432 }));
-        for bad in
-            ["", "n1", "n1:", ":7432", "n1:0", "n1:99999", "::1:7432", "http://n1:1", "a b:1"]
-        {
+        for bad in [
+            "",
+            "n1",
+            "n1:",
+            ":7432",
+            "n1:0",
+            "n1:+1",
+            "n1:99999",
+            "::1:7432",
+            "http://n1:1",
+            "a b:1",
+        ] {
             assert_eq!(host_port(bad), None, "{bad:?}");
         }
         let shown = HostPort { host: "::1".into(), port: 5 }.to_string();

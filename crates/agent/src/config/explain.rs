@@ -36,6 +36,26 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    /// A cluster-wide setting where no member's configuration is at hand; `None` if it is none.
+    pub fn of_the_cluster(asked: &str) -> Option<Self> {
+        let name = asked.trim();
+        let name = name.strip_prefix(SEEDS).unwrap_or(name);
+        let path = format!("{SEEDS}{name}");
+        let key = keys::find(&path)?;
+        let parameter = path.rsplit_once(PARAMETERS).map(|(_, name)| name);
+        Some(Explanation {
+            key,
+            layer: Layer::Default,
+            value: None,
+            variable: keys::variable(&path),
+            needs_postgresql_restart: parameter
+                .and_then(parameters::needs_restart)
+                .unwrap_or(false),
+            cluster_wide: Some(name.to_owned()),
+            path,
+        })
+    }
+
     /// Whether the log's value goes before this one: the file only seeds a new cluster.
     pub fn only_seeds(&self) -> bool {
         self.key.takes == Takes::NewCluster

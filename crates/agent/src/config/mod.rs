@@ -150,6 +150,13 @@ pub struct HostPort {
     pub port: u16,
 }
 
+impl HostPort {
+    /// Reads HOST:PORT, an IPv6 host in brackets; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        addresses::host_port(text)
+    }
+}
+
 impl std::fmt::Display for HostPort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.host.contains(':') {

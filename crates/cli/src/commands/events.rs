@@ -2,28 +2,35 @@
 
 use howdah_rpc::control::EventsRequest;
 
-use crate::args::{EventsArgs, Format, Global};
+use crate::args::{EventsArgs, Global};
 use crate::client;
 use crate::failure::{DONE, Failure};
 use crate::output::{self, changes};
 
 pub(super) async fn run(global: &Global, args: &EventsArgs) -> Result<u8, Failure> {
-    let mut reached = client::reach(&client::endpoints(global)?).await?;
-    let request = EventsRequest { follow: args.follow };
-    let mut stream = reached.client.events(request).await?.into_inner();
-    while let Some(event) = stream.message().await? {
-        let view = changes::EventView::from(&event);
-        let text = match global.output {
-            Format::Table => changes::event(&event),
-            Format::Json => serde_json::to_string(&view)
-                .map(|line| line + "\n")
-                .map_err(|error| Failure::Error(format!("an event has no JSON form: {error}")))?,
-            // Documents of one stream are set apart by a line of their own.
-            Format::Yaml => {
-                String::from("---\n") + &output::render(global.output, &view, String::new)?
+    let endpoints = client::endpoints(global)?;
+    let mut shown = 0;
+    loop {
+        let mut reached = client::reach(&endpoints).await?;
+        let request = EventsRequest { follow: args.follow };
+        let mut stream = reached.client.events(request).await?.into_inner();
+        let ended = loop {
+            let event = match stream.message().await {
+                Ok(Some(event)) => event,
+                Ok(None) => break Ok(DONE),
+                Err(status) => break Err(Failure::from(status)),
+            };
+            // Another member tells the same events, numbered by the log.
+            if event.index > shown {
+                shown = event.index;
+                let view = changes::EventView::from(&event);
+                let text = output::render_next(global.output, &view, || changes::event(&event))?;
+                output::print(&text)?;
             }
         };
-        output::print(&text)?;
+        // Whoever follows goes on with the next member that answers; it ends when none does.
+        if !args.follow {
+            return ended;
+        }
     }
-    Ok(DONE)
 }

@@ -1,22 +1,39 @@
 //! `howdah list` and `howdah topology`: members and their states.
 
+use std::time::Duration;
+
 use howdah_rpc::control::{ClusterStatus, StatusRequest};
 
-use crate::args::{Format, Global, ListArgs};
+use crate::args::{Global, ListArgs};
 use crate::client;
 use crate::failure::{DONE, Failure};
 use crate::output::{self, status};
 
+/// Least pause between two looks of `-w`.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
+
 pub(super) async fn run(global: &Global, args: &ListArgs, tree: bool) -> Result<u8, Failure> {
     let endpoints = client::endpoints(global)?;
+    let show = |cluster: &ClusterStatus, one_of_many: bool| -> Result<(), Failure> {
+        let view = status::StatusView::from(cluster);
+        let table = || match tree {
+            true => status::topology(cluster, args.extended),
+            false => status::list(cluster, args.extended),
+        };
+        let text = match one_of_many {
+            true => output::render_next(global.output, &view, table)?,
+            false => output::render(global.output, &view, table)?,
+        };
+        output::print(&text)
+    };
     if !args.watch && args.every.is_none() {
-        show(global.output, &client::reach(&endpoints).await?.status, args.extended, tree)?;
+        show(&client::reach(&endpoints).await?.status, false)?;
         return Ok(DONE);
     }
     if let Some(every) = args.every {
         loop {
-            show(global.output, &client::reach(&endpoints).await?.status, args.extended, tree)?;
-            tokio::time::sleep(every).await;
+            show(&client::reach(&endpoints).await?.status, true)?;
+            tokio::time::sleep(every.max(LEAST_PAUSE)).await;
         }
     }
     // A member that goes away is replaced by the next that answers; it ends when none does.
@@ -25,20 +42,7 @@ pub(super) async fn run(global: &Global, args: &ListArgs, tree: bool) -> Result<
         let request = StatusRequest { watch: true };
         let mut stream = reached.client.status(request).await?.into_inner();
         while let Ok(Some(status)) = stream.message().await {
-            show(global.output, &status, args.extended, tree)?;
+            show(&status, true)?;
         }
     }
-}
-
-fn show(
-    format: Format,
-    cluster: &ClusterStatus,
-    extended: bool,
-    tree: bool,
-) -> Result<(), Failure> {
-    let view = status::StatusView::from(cluster);
-    let text = output::render(format, &view, || {
-        if tree { status::topology(cluster, extended) } else { status::list(cluster, extended) }
-    })?;
-    output::print(&text)
 }

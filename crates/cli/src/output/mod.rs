@@ -39,13 +39,35 @@ pub fn render<T: Serialize>(
 ) -> Result<String, Failure> {
     match format {
         Format::Table => Ok(table()),
-        Format::Json => serde_json::to_string_pretty(value)
-            .map(|text| text + "\n")
-            .map_err(|error| Failure::Error(format!("the answer has no JSON form: {error}"))),
+        Format::Json => {
+            serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(no_form("JSON"))
+        }
         Format::Yaml => serde_saphyr::to_string(value)
             .map(|text| if text.ends_with('\n') { text } else { text + "\n" })
-            .map_err(|error| Failure::Error(format!("the answer has no YAML form: {error}"))),
+            .map_err(no_form("YAML")),
     }
+}
+
+/// Renders one of several documents of a stream: JSON on one line, YAML behind a line of its own.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_next<T: Serialize>(
+    format: Format,
+    value: &T,
+    table: impl FnOnce() -> String,
+) -> Result<String, Failure> {
+    match format {
+        Format::Table => Ok(table()),
+        Format::Json => {
+            serde_json::to_string(value).map(|line| line + "\n").map_err(no_form("JSON"))
+        }
+        Format::Yaml => Ok(String::from("---\n") + &render(format, value, table)?),
+    }
+}
+
+fn no_form<E: std::fmt::Display>(form: &'static str) -> impl FnOnce(E) -> Failure {
+    move |error| Failure::Error(format!("the answer has no {form} form: {error}"))
 }
 
 /// A table without borders. Columns whose numbers are in `right` are aligned to the right.

@@ -42,20 +42,43 @@ struct View {
 
 pub(in crate::commands) async fn explain(global: &Global, key: &str) -> Result<u8, Failure> {
     let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
+    if global.config.is_none() && !config_file(global).exists() {
+        return without_a_file(global, key).await;
+    }
     let sources = Sources::read(&config_file(global)).map_err(|error| usage(&error))?;
     let found = Config::explain(&sources, key).map_err(|error| usage(&error))?;
-    let Some(found) = found else {
-        let remedy = match keys::suggestion(key) {
-            Some(known) => format!("did you mean `{known}`?"),
-            None => "docs/configuration.md lists all keys".to_owned(),
-        };
-        return Err(Failure::Usage(format!("there is no key `{key}`; {remedy}")));
-    };
+    let Some(found) = found else { return Err(no_such_key(key)) };
     let log = match &found.cluster_wide {
         Some(name) if asks_the_log(&found) => Some(in_the_log(global, &sources, name).await),
         _ => None,
     };
     let view = view(&found, log);
+    output::print(&output::render(global.output, &view, || for_people(&view))?)?;
+    Ok(DONE)
+}
+
+fn no_such_key(key: &str) -> Failure {
+    let remedy = match keys::suggestion(key) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => "docs/configuration.md lists all keys".to_owned(),
+    };
+    Failure::Usage(format!("there is no key `{key}`; {remedy}"))
+}
+
+/// On a machine that has no member: what the cluster has can be told, the members' own keys not.
+async fn without_a_file(global: &Global, key: &str) -> Result<u8, Failure> {
+    let Some(found) = Explanation::of_the_cluster(key) else {
+        if keys::find(key.trim()).is_none() {
+            return Err(no_such_key(key));
+        }
+        return Err(Failure::Usage(format!(
+            "`{key}` is each member's own, and there is no configuration at {}; name one with -c",
+            config_file(global).display()
+        )));
+    };
+    let name = found.cluster_wide.as_deref().unwrap_or_default();
+    let value = ask(&client::endpoints(global)?, name).await?;
+    let view = view(&found, Some(Ok(value)));
     output::print(&output::render(global.output, &view, || for_people(&view))?)?;
     Ok(DONE)
 }
@@ -78,11 +101,14 @@ async fn in_the_log(
             config.control_addresses()
         }
     };
-    let reached = client::reach(&addresses).await.map_err(|failure| failure.to_string())?;
-    let mut client = reached.client;
-    let answer = client.get_config(GetConfigRequest {}).await;
-    let json = answer.map_err(|status| status.message().to_owned())?.into_inner().json;
-    let config: Value = serde_json::from_str(&json).map_err(|error| error.to_string())?;
+    ask(&addresses, name).await.map_err(|failure| failure.to_string())
+}
+
+async fn ask(addresses: &[String], name: &str) -> Result<Option<String>, Failure> {
+    let mut client = client::reach(addresses).await?.client;
+    let json = client.get_config(GetConfigRequest {}).await?.into_inner().json;
+    let config: Value = serde_json::from_str(&json)
+        .map_err(|error| Failure::Error(format!("the member's answer is no JSON: {error}")))?;
     Ok(value_at(&config, name))
 }
 
