@@ -57,7 +57,15 @@ pub fn run(
             return ExitCode::Error;
         }
     };
-    let code = runtime.block_on(Box::pin(serve(config, guard, events)));
+    let served = runtime.spawn(Box::pin(serve(config, guard, events)));
+    let code = match runtime.block_on(served) {
+        Ok(code) => code,
+        // A panic of the loop ends the process as any other; the guard starts another agent.
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => ExitCode::Internal,
+        },
+    };
     // Blocking calls that are still under way must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
@@ -237,7 +245,9 @@ async fn services(context: &Arc<Context>, desk: &Desk) -> Result<Vec<JoinHandle<
         .map_err(|error| format!("the reflection service: {error}"))?;
     let server = tonic::transport::Server::builder()
         .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(Duration::from_secs(1)))
+        // Clients look after their connections themselves, and sooner; this only clears up behind
+        // those that vanished.
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .add_service(context.node.service())
         .add_service(PeerServer::new(peer))
         .add_service(ControlServer::new(desk.clone()))

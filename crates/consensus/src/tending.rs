@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::RaftMetrics;
 use openraft::async_runtime::WatchReceiver;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::core::Core;
 use crate::group::Fatal;
+use crate::types::{LogId, Types};
 use crate::{bootstrap, membership};
 
 /// The autopilot looks this often.
@@ -21,35 +23,65 @@ const LONELY: u32 = 5;
 const HAND_ON_LIMIT: Duration = Duration::from_secs(1);
 
 /// Keeps the status up to date, and tells when Raft's core has died.
+///
+/// Raft's metrics change with every heartbeat and every answer to one; what depends on time alone
+/// is looked at once per heartbeat, the rest as it changes.
 pub(crate) async fn watch_status(core: Arc<Core>) {
     let mut metrics = core.raft.metrics();
     let tick = core.group.options.timings.heartbeat;
+    let (mut known, mut due) = (None, Instant::now());
     loop {
-        for (id, node) in core.metrics().membership_config.nodes() {
-            core.group.note_address(*id, &node.address);
-        }
-        let status = core.look();
-        core.status.send_if_modified(|known| {
-            // What moves with every entry is no news by itself, but never stays old either.
-            let news = (&known.leader, &known.voters, &known.learners, known.quorum)
-                != (&status.leader, &status.voters, &status.learners, status.quorum)
-                || (known.is_leader, known.term, known.reached, known.cluster_id)
-                    != (status.is_leader, status.term, status.reached, status.cluster_id);
-            *known = status;
-            news
-        });
-        if let Err(error) = &core.metrics().running_state {
-            core.group.end(Fatal::Storage(format!("raft stopped: {error}")));
-            return;
-        }
-        match timeout(tick, metrics.changed()).await {
-            Ok(Ok(())) | Err(_) => {}
-            Ok(Err(_)) => {
-                core.group.end(Fatal::Storage("raft's core is gone".to_owned()));
+        let now = Some(outline(&metrics.borrow_watched()));
+        if now != known || Instant::now() >= due {
+            if let Err(error) = &core.metrics().running_state {
+                core.group.end(Fatal::Storage(format!("raft stopped: {error}")));
                 return;
             }
+            show_status(&core);
+            (known, due) = (now, Instant::now() + tick);
+        }
+        if let Ok(Err(_)) = timeout_at(due, metrics.changed()).await {
+            core.group.end(Fatal::Storage("raft's core is gone".to_owned()));
+            return;
         }
     }
+}
+
+/// What is news whenever it changes.
+#[derive(PartialEq)]
+struct Outline {
+    leader: Option<u64>,
+    term: u64,
+    membership: [Option<LogId>; 2],
+    runs: bool,
+}
+
+fn outline(metrics: &RaftMetrics<Types>) -> Outline {
+    Outline {
+        leader: metrics.current_leader,
+        term: metrics.current_term,
+        membership: [
+            *metrics.membership_config.log_id(),
+            *metrics.committed_membership_config.log_id(),
+        ],
+        runs: metrics.running_state.is_ok(),
+    }
+}
+
+fn show_status(core: &Core) {
+    for (id, node) in core.metrics().membership_config.nodes() {
+        core.group.note_address(*id, &node.address);
+    }
+    let status = core.look();
+    core.status.send_if_modified(|known| {
+        // What moves with every entry is no news by itself, but never stays old either.
+        let news = (&known.leader, &known.voters, &known.learners, known.quorum)
+            != (&status.leader, &status.voters, &status.learners, status.quorum)
+            || (known.is_leader, known.term, known.reached, known.cluster_id)
+                != (status.is_leader, status.term, status.reached, status.cluster_id);
+        *known = status;
+        news
+    });
 }
 
 /// Tells when the store cannot be written any more.

@@ -25,8 +25,9 @@ impl Elephant {
         session::connect(&self.socket_dir(), pg.port, user, limit).await
     }
 
-    /// Looks at the server for as long as somebody listens. Each look is a *fresh* connection:
-    /// sessions that exist go on while a hung postmaster lets nobody in.
+    /// Looks at the server for as long as somebody listens, half as often while nothing at all
+    /// changes. Each look is a *fresh* connection: sessions that exist go on while a hung postmaster
+    /// lets nobody in.
     pub async fn watch(
         self: Arc<Self>,
         clock: Arc<dyn Clock>,
@@ -34,6 +35,7 @@ impl Elephant {
         limit: Duration,
         outbox: mpsc::UnboundedSender<News>,
     ) {
+        let mut last = None;
         loop {
             let mut pause = every;
             if let Ok(Reply::Status(status)) = self.guard(Request::Status, GUARD_LIMIT).await
@@ -44,6 +46,12 @@ impl Elephant {
                 let hurried = self.hurried.load(std::sync::atomic::Ordering::Relaxed);
                 if hurried || !matches!(sight, Sight::Answer(_)) {
                     pause = SOON;
+                }
+                if let Sight::Answer(seen) = &sight {
+                    if last.as_ref() == Some(seen) && !hurried {
+                        pause = every * 2;
+                    }
+                    last = Some(seen.clone());
                 }
                 let observed = Observed { pid: postmaster.pid, asked, sight };
                 if outbox.send(News::Observed(observed)).is_err() {
@@ -113,33 +121,26 @@ impl Elephant {
         if let Err(why) = self.keep_up(&session, &probe).await {
             tracing::debug!(%why, "slots or pending parameters were not looked after");
         }
-        self.see(&session, &probe).await
+        Ok(self.see(&probe))
     }
 
-    /// What a probe of a session says.
-    pub(crate) async fn see(
-        &self,
-        session: &Session,
-        probe: &Probe,
-    ) -> Result<Seen, SessionError> {
-        let names = ["primary_conninfo", "server_version_num"];
-        let settings = session.settings(&names).await?;
-        let text = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
+    /// What a probe says.
+    pub(crate) fn see(&self, probe: &Probe) -> Seen {
         let timeline = timeline(probe);
         let history = howdah_postgres::history::read_history(&self.data_dir(), timeline);
-        Ok(Seen {
+        Seen {
             in_recovery: probe.in_recovery,
             timeline,
             history: history.unwrap_or_default(),
             received: received(probe),
             replayed: probe.replay_lsn.or(probe.write_lsn).unwrap_or_default(),
             streaming: probe.wal_receiver.as_ref().is_some_and(|r| r.status == "streaming"),
-            has_upstream: !text("primary_conninfo").is_empty(),
-            server_version: text("server_version_num").parse().unwrap_or(0),
+            has_upstream: !probe.upstream.is_empty(),
+            server_version: probe.server_version,
             started_ms: probe.started.0,
             replay_lag_ms: replay_lag_ms(probe),
             replication: probe.replication.iter().map(standby).collect(),
-        })
+        }
     }
 
     /// Waits until the server answers, for at most `limit`; the first answer.

@@ -91,9 +91,7 @@ async fn session_after_a_reload(
 /// When the session's postmaster had read its files, and the session's process id.
 async fn loaded_at(session: &Session) -> Result<(String, i32), JobError> {
     let row = session.row("SELECT pg_conf_load_time(), pg_backend_pid()").await?;
-    let pid = row.get(1).and_then(|pid| pid.parse().ok());
-    let pid = pid.ok_or_else(|| JobError(format!("{row:?} holds no process id")))?;
-    Ok((row.into_iter().next().unwrap_or_default(), pid))
+    Ok((row.text(0, "a look")?.to_owned(), row.value(1, "a look")?))
 }
 
 /// Sessions of clients, and children without a title yet, which may turn out to be some.

@@ -75,9 +75,9 @@ async fn until_promoted(context: &Context, session: &Session) -> Result<Seen, Jo
     loop {
         let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()::text \
                    ELSE 'promoted' END";
-        let now = session.row(sql).await?.concat();
+        let now = session.row(sql).await?.text(0, "a look")?.to_owned();
         if now == "promoted" {
-            return Ok(elephant.see(session, &session.probe().await?).await?);
+            return Ok(elephant.see(&session.probe().await?));
         }
         if now != replayed {
             (replayed, since) = (now, tokio::time::Instant::now());

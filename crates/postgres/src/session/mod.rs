@@ -6,6 +6,7 @@
 //! Invariant: each call ends within its time limit, and its error says whether the server lives.
 
 mod probe;
+mod text_row;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,6 +19,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Connection, NoTls, Row, SimpleQueryMessage};
 
 pub use probe::{Probe, Replication, Slot, WalReceiver};
+pub use text_row::TextRow;
 
 /// Settings of every session. Times are milliseconds; statement_timeout is added per session.
 const PINNED: &str = "-c search_path=pg_catalog -c synchronous_commit=local -c jit=off \
@@ -199,19 +201,29 @@ impl Session {
         self.limited(self.client.query(sql, params)).await
     }
 
-    /// The first row of an answer as text, in one round trip; NULL is empty.
+    /// The rows of each of some statements separated by semicolons, as text, in one round trip.
+    ///
+    /// # Errors
+    /// [`SessionError`]; the statements behind one that fails are not run.
+    pub async fn rows(&self, sql: &str) -> Result<Vec<Vec<TextRow>>, SessionError> {
+        let (mut answers, mut rows) = (Vec::new(), Vec::new());
+        for message in self.limited(self.client.simple_query(sql)).await? {
+            match message {
+                SimpleQueryMessage::Row(row) => rows.push(TextRow::of(&row)),
+                SimpleQueryMessage::CommandComplete(_) => answers.push(std::mem::take(&mut rows)),
+                _ => {}
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The first row of an answer as text, in one round trip.
     ///
     /// # Errors
     /// [`SessionError`]; `Answer` if there is no row.
-    pub async fn row(&self, sql: &str) -> Result<Vec<String>, SessionError> {
-        let answer = self.limited(self.client.simple_query(sql)).await?;
-        let row = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
-        let row = row
-            .ok_or_else(|| SessionError::Answer { what: "a look", detail: "no row".to_owned() })?;
-        Ok((0..row.len()).map(|nth| row.get(nth).unwrap_or_default().to_owned()).collect())
+    pub async fn row(&self, sql: &str) -> Result<TextRow, SessionError> {
+        let row = self.rows(sql).await?.into_iter().flatten().next();
+        row.ok_or_else(|| SessionError::Answer { what: "a look", detail: "no row".to_owned() })
     }
 
     /// Runs statements separated by semicolons.
@@ -254,7 +266,8 @@ impl Session {
     /// Whether a new session sees neither an upstream nor an archive to take WAL from.
     pub async fn is_cut_off(&self) -> Result<bool, SessionError> {
         let sql = "SELECT current_setting('primary_conninfo'), current_setting('restore_command')";
-        Ok(self.row(sql).await?.iter().all(|value| value.trim().is_empty()))
+        let row = self.row(sql).await?;
+        Ok(row.text(0, "a look")?.trim().is_empty() && row.text(1, "a look")?.trim().is_empty())
     }
 
     /// Has the server write a checkpoint, however long it takes: at most `limit`.

@@ -1,9 +1,7 @@
 //! One look at the running server. Touches no table of users, so no lock of theirs can block it.
 
+use super::{Session, SessionError, TextRow};
 use howdah_core::{Lsn, Timeline, WallTime};
-use tokio_postgres::Row;
-
-use super::{Session, SessionError, get};
 
 /// State of the server. Positions that have no meaning in its present role are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +37,10 @@ pub struct Probe {
     pub started: WallTime,
     /// Settings that take effect at the next start only.
     pub pending_restart: Vec<String>,
+    /// `primary_conninfo`, as the postmaster has read it last; empty on a server cut off.
+    pub upstream: String,
+    /// As 150018.
+    pub server_version: u32,
 }
 
 /// The walreceiver's state.
@@ -111,7 +113,8 @@ const SERVER: &str = "SELECT r, (SELECT system_identifier FROM pg_control_system
        ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
   (extract(epoch FROM pg_postmaster_start_time()) * 1000)::int8,
   (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000)::int8,
-  ARRAY(SELECT name FROM pg_settings WHERE pending_restart ORDER BY name)
+  coalesce((SELECT string_agg(name, ' ' ORDER BY name) FROM pg_settings WHERE pending_restart), ''),
+  current_setting('primary_conninfo'), current_setting('server_version_num')
 FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) AS role";
 
 const RECEIVER: &str = "SELECT pid, status, sender_host, sender_port,
@@ -130,10 +133,12 @@ const WRONG_ROLE: &str = "55000";
 /// A promotion happens once; a few tries meet its end.
 const TRIES: u32 = 3;
 
+/// All in one message: each round trip wakes three processes.
 pub(super) async fn probe(session: &Session) -> Result<Probe, SessionError> {
+    let sql = [SERVER, RECEIVER, SENDERS, SLOTS].join("; ");
     let mut tries = 1;
-    let server = loop {
-        match session.query(SERVER, &[]).await {
+    let answers = loop {
+        match session.rows(&sql).await {
             // The promotion fell between asking for the role and asking what depends on it.
             Err(SessionError::Statement { code, .. }) if code == WRONG_ROLE && tries < TRIES => {
                 tries += 1;
@@ -141,42 +146,40 @@ pub(super) async fn probe(session: &Session) -> Result<Probe, SessionError> {
             other => break other?,
         }
     };
+    let [server, receiver, senders, slots] = answers.as_slice() else {
+        return Err(answer("the probe", format!("{} answers instead of 4", answers.len())));
+    };
     let row = server.first().ok_or_else(|| answer("the probe", "no row"))?;
-    let mut probe = server_row(row)?;
-    let receiver = session.query(RECEIVER, &[]).await?;
-    probe.wal_receiver = receiver.first().map(receiver_row).transpose()?;
-    let senders = session.query(SENDERS, &[]).await?;
-    probe.replication = senders.iter().map(sender_row).collect::<Result<_, _>>()?;
-    let slots = session.query(SLOTS, &[]).await?;
-    probe.slots = slots.iter().map(slot_row).collect::<Result<_, _>>()?;
-    Ok(probe)
+    Ok(Probe {
+        wal_receiver: receiver.first().map(receiver_row).transpose()?,
+        replication: senders.iter().map(sender_row).collect::<Result<_, _>>()?,
+        slots: slots.iter().map(slot_row).collect::<Result<_, _>>()?,
+        ..server_row(row)?
+    })
 }
 
 fn answer(what: &'static str, detail: impl Into<String>) -> SessionError {
     SessionError::Answer { what, detail: detail.into() }
 }
 
-fn lsn(row: &Row, column: usize) -> Result<Option<Lsn>, SessionError> {
-    let text: Option<&str> = get(row, column, "an LSN")?;
-    text.map(|t| t.parse().map_err(|_| answer("an LSN", t))).transpose()
+fn lsn(row: &TextRow, column: usize) -> Result<Option<Lsn>, SessionError> {
+    row.maybe(column, "an LSN")
 }
 
 fn wall(millis: i64) -> WallTime {
     WallTime(u64::try_from(millis).unwrap_or(0))
 }
 
-fn timeline(number: i32) -> Timeline {
-    Timeline(number.cast_unsigned())
-}
-
-fn server_row(row: &Row) -> Result<Probe, SessionError> {
-    let id: &str = get(row, 1, "the system identifier")?;
+fn server_row(row: &TextRow) -> Result<Probe, SessionError> {
+    const WHAT: &str = "the probe";
     // Shown as a signed number although it is none.
+    let id = row.text(1, "the system identifier")?;
     let id = id.parse::<i64>().map(i64::cast_unsigned).or_else(|_| id.parse::<u64>());
-    let hex: &str = get(row, 8, "the timeline")?;
+    let hex = row.text(8, "the timeline")?;
     let timeline = u32::from_str_radix(hex, 16).map_err(|_| answer("the timeline", hex))?;
+    let pending = row.text(11, "the pending settings")?;
     Ok(Probe {
-        in_recovery: get(row, 0, "the probe")?,
+        in_recovery: row.flag(0, WHAT)?,
         timeline: Timeline(timeline),
         system_identifier: id.map_err(|e| answer("the system identifier", e.to_string()))?,
         write_lsn: lsn(row, 2)?,
@@ -184,50 +187,52 @@ fn server_row(row: &Row) -> Result<Probe, SessionError> {
         insert_lsn: lsn(row, 4)?,
         replay_lsn: lsn(row, 5)?,
         receive_lsn: lsn(row, 6)?,
-        replay_paused: get(row, 7, "the probe")?,
-        started: wall(get(row, 9, "the start time")?),
-        last_replayed: get::<Option<i64>>(row, 10, "the replay time")?.map(wall),
-        pending_restart: get(row, 11, "the pending settings")?,
+        replay_paused: row.flag(7, WHAT)?,
+        started: wall(row.value(9, "the start time")?),
+        last_replayed: row.maybe(10, "the replay time")?.map(wall),
+        pending_restart: pending.split_whitespace().map(str::to_owned).collect(),
+        upstream: row.text(12, WHAT)?.to_owned(),
+        server_version: row.value(13, WHAT)?,
         ..Probe::default()
     })
 }
 
-fn receiver_row(row: &Row) -> Result<WalReceiver, SessionError> {
+fn receiver_row(row: &TextRow) -> Result<WalReceiver, SessionError> {
     const WHAT: &str = "pg_stat_wal_receiver";
     Ok(WalReceiver {
-        pid: get(row, 0, WHAT)?,
-        status: get(row, 1, WHAT)?,
-        host: get(row, 2, WHAT)?,
-        port: get(row, 3, WHAT)?,
-        timeline: timeline(get(row, 4, WHAT)?),
+        pid: row.value(0, WHAT)?,
+        status: row.text(1, WHAT)?.to_owned(),
+        host: row.maybe(2, WHAT)?,
+        port: row.maybe(3, WHAT)?,
+        timeline: Timeline(row.value(4, WHAT)?),
         flushed: lsn(row, 5)?,
         latest_end: lsn(row, 6)?,
-        slot: get(row, 7, WHAT)?,
+        slot: row.maybe(7, WHAT)?,
     })
 }
 
-fn sender_row(row: &Row) -> Result<Replication, SessionError> {
+fn sender_row(row: &TextRow) -> Result<Replication, SessionError> {
     const WHAT: &str = "pg_stat_replication";
     Ok(Replication {
-        pid: get(row, 0, WHAT)?,
-        user: get(row, 1, WHAT)?,
-        application_name: get(row, 2, WHAT)?,
-        client_addr: get(row, 3, WHAT)?,
-        state: get(row, 4, WHAT)?,
+        pid: row.value(0, WHAT)?,
+        user: row.text(1, WHAT)?.to_owned(),
+        application_name: row.text(2, WHAT)?.to_owned(),
+        client_addr: row.maybe(3, WHAT)?,
+        state: row.text(4, WHAT)?.to_owned(),
         sent: lsn(row, 5)?,
         flush: lsn(row, 6)?,
         replay: lsn(row, 7)?,
-        sync_state: get(row, 8, WHAT)?,
+        sync_state: row.text(8, WHAT)?.to_owned(),
     })
 }
 
-fn slot_row(row: &Row) -> Result<Slot, SessionError> {
+fn slot_row(row: &TextRow) -> Result<Slot, SessionError> {
     const WHAT: &str = "pg_replication_slots";
     Ok(Slot {
-        name: get(row, 0, WHAT)?,
-        physical: get(row, 1, WHAT)?,
-        active: get(row, 2, WHAT)?,
+        name: row.text(0, WHAT)?.to_owned(),
+        physical: row.flag(1, WHAT)?,
+        active: row.flag(2, WHAT)?,
         restart: lsn(row, 3)?,
-        wal_status: get(row, 4, WHAT)?,
+        wal_status: row.maybe(4, WHAT)?,
     })
 }
