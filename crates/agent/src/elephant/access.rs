@@ -1,0 +1,98 @@
+//! How the server is reached and what is rendered for it: settings, sockets, roles and passwords.
+//!
+//! Pure but for the password file, which is written before each use.
+
+use std::path::PathBuf;
+
+use howdah_core::MemberName;
+use howdah_postgres::clone::Source;
+use howdah_postgres::passfile::{self, Secret};
+use howdah_postgres::settings::{PgSettings, RoleNames};
+
+use super::{Elephant, JobError};
+
+impl Elephant {
+    /// Settings for rendering, of configuration and log together.
+    pub(crate) fn settings(&self) -> PgSettings {
+        let (state, config) = (self.state(), self.current());
+        let pg = &config.postgresql;
+        let mut parameters = state.settings.parameters.clone();
+        parameters.extend(pg.parameters.clone());
+        let host = |address: &str| {
+            let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+            host.trim_matches(['[', ']']).to_owned()
+        };
+        let mut members: Vec<String> =
+            state.members.values().map(|member| host(&member.postgres_address)).collect();
+        members.sort();
+        members.dedup();
+        let mut hba = state.settings.pg_hba.clone();
+        hba.extend(pg.pg_hba.clone());
+        let roles = &pg.authentication;
+        PgSettings {
+            data_dir: pg.data_dir.clone(),
+            listen: pg.listen_hosts.join(","),
+            port: pg.port,
+            socket_dir: self.socket_dir(),
+            cluster_name: self.config.scope.clone(),
+            major: self.install.major,
+            parameters,
+            hba,
+            ident: pg.pg_ident.clone(),
+            members,
+            roles: RoleNames {
+                superuser: roles.superuser.username.clone(),
+                replication: roles.replication.username.clone(),
+                rewind: roles.rewind.username.clone(),
+            },
+            os_user: self.os_user.clone(),
+        }
+    }
+
+    /// Directory of the sockets.
+    pub fn socket_dir(&self) -> PathBuf {
+        let mut name = self.config.postgresql.data_dir.clone().into_os_string();
+        name.push(".sock");
+        name.into()
+    }
+
+    /// Passwords of the replication and the rewind role: configured ones first, else the cluster's.
+    pub(crate) fn passwords(&self) -> Result<(Secret, Secret), JobError> {
+        let state = self.state();
+        let roles = &self.config.postgresql.authentication;
+        let pick = |configured: Option<&crate::config::Secret>, shared: Option<&String>| {
+            configured
+                .map(|secret| Secret::new(secret.reveal()))
+                .or_else(|| shared.map(Secret::new))
+                .ok_or_else(|| JobError("the cluster's secrets are not there yet".into()))
+        };
+        let shared = state.secrets.as_ref();
+        let replication =
+            pick(roles.replication.password.as_ref(), shared.map(|s| &s.replication))?;
+        let rewind = pick(roles.rewind.password.as_ref(), shared.map(|s| &s.rewind))?;
+        Ok((replication, rewind))
+    }
+
+    /// Writes the password file; its path.
+    pub(crate) fn passfile(&self) -> Result<PathBuf, JobError> {
+        let (replication, rewind) = self.passwords()?;
+        let roles = &self.config.postgresql.authentication;
+        let entries = [
+            (roles.replication.username.as_str(), &replication),
+            (&roles.rewind.username, &rewind),
+        ];
+        Ok(passfile::write(&self.data_dir(), &entries)?)
+    }
+
+    /// Where a member's PostgreSQL is reached, for `user`.
+    pub(crate) fn source(&self, member: &MemberName, user: &str) -> Result<Source, JobError> {
+        let state = self.state();
+        let known = state.members.get(member);
+        let address = known.map(|member| member.postgres_address.clone());
+        let address = address.ok_or_else(|| JobError(format!("there is no member {member}")))?;
+        let (host, port) = address.rsplit_once(':').unwrap_or((&address, "5432"));
+        let port = port.parse().map_err(|_| JobError(format!("{address} is no address")))?;
+        let host = host.trim_matches(['[', ']']).to_owned();
+        Ok(Source { host, port, user: user.to_owned(), passfile: Some(self.passfile()?) })
+    }
+}
