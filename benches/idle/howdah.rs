@@ -10,8 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Deserializer, Value};
 
-use crate::process::{self, Groups};
 use crate::Node;
+use crate::process::{self, Groups};
 
 /// A young cluster has its first base backups and checkpoints behind it after this long.
 const SETTLE: Duration = Duration::from_secs(20);
@@ -65,10 +65,10 @@ pub(crate) fn measure(time: Duration) -> Result<Vec<Node>> {
         let name = member["name"].as_str().context("no name")?.to_owned();
         let config = member["config"].as_str().context("no config")?;
         let log = PathBuf::from(member["log"].as_str().context("no log")?);
-        let of_member = |p: &&process::Process| {
-            p.parent == root && p.command.iter().any(|word| word == config)
-        };
-        let guard = table.iter().find(of_member).with_context(|| format!("no guard of {name}"))?.pid;
+        let of_member =
+            |p: &&process::Process| p.parent == root && p.command.iter().any(|word| word == config);
+        let guard =
+            table.iter().find(of_member).with_context(|| format!("no guard of {name}"))?.pid;
         let child = |word: &str| {
             table.iter().find(|p| p.parent == guard && p.command.iter().any(|w| w == word))
         };
@@ -88,7 +88,11 @@ pub(crate) fn measure(time: Duration) -> Result<Vec<Node>> {
         let of = |part: &'static str| usage.get(&(name.clone(), part)).copied().unwrap_or_default();
         let written = lines(log)?.saturating_sub(before);
         nodes.push(Node {
-            role: roles.iter().find(|(n, _)| n == name).map(|(_, role)| role.clone()).unwrap_or_default(),
+            role: roles
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, role)| role.clone())
+                .unwrap_or_default(),
             name: name.clone(),
             parts: vec![("agent", of("agent")), ("guard", of("guard"))],
             postgres: of("postgres"),
@@ -110,7 +114,8 @@ fn first_document(out: impl Read) -> Result<Value> {
 /// Lines of a member's log. PostgreSQL logs into the same file: its lines begin otherwise, and are not howdah's.
 fn lines(log: &PathBuf) -> Result<usize> {
     let text = std::fs::read_to_string(log).with_context(|| format!("read {}", log.display()))?;
-    let ours = |line: &&str| [" INFO ", " WARN ", "ERROR "].iter().any(|level| line.contains(level));
+    let ours =
+        |line: &&str| [" INFO ", " WARN ", "ERROR "].iter().any(|level| line.contains(level));
     Ok(text.lines().filter(ours).count())
 }
 

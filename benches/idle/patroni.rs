@@ -63,7 +63,10 @@ pub(crate) fn measure(time: Duration) -> Result<Option<Vec<Node>>> {
         let home = dir.path().join(name);
         fs::create_dir(&home)?;
         give(&home, user.as_ref(), 0o700)?;
-        let (peer, client) = (format!("http://127.0.0.1:{}", ports.peer), format!("http://127.0.0.1:{}", ports.client));
+        let (peer, client) = (
+            format!("http://127.0.0.1:{}", ports.peer),
+            format!("http://127.0.0.1:{}", ports.client),
+        );
         let mut command = as_user(user.as_ref(), &etcd);
         command.args(["--name", name, "--data-dir"]).arg(home.join("etcd"));
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);

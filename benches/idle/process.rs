@@ -56,9 +56,13 @@ pub(crate) type Groups<K> = BTreeMap<K, Vec<i32>>;
 
 /// Watches groups of processes for so long; processes that come or go meanwhile below a group's
 /// first one (its root) are counted by their time until the last look.
-pub(crate) fn watch<K: Ord + Clone>(groups: &Groups<K>, time: Duration) -> Result<BTreeMap<K, Usage>> {
+pub(crate) fn watch<K: Ord + Clone>(
+    groups: &Groups<K>,
+    time: Duration,
+) -> Result<BTreeMap<K, Usage>> {
     let began = Instant::now();
-    let before: BTreeMap<&K, f64> = groups.iter().map(|(key, pids)| (key, cpu_seconds(pids))).collect();
+    let before: BTreeMap<&K, f64> =
+        groups.iter().map(|(key, pids)| (key, cpu_seconds(pids))).collect();
     let mut pss: BTreeMap<&K, f64> = BTreeMap::new();
     let look = (time / 60).max(Duration::from_secs(1));
     loop {
@@ -79,7 +83,8 @@ pub(crate) fn watch<K: Ord + Clone>(groups: &Groups<K>, time: Duration) -> Resul
         .map(|(key, pids)| {
             let used = cpu_seconds(pids) - before.get(key).copied().unwrap_or_default();
             let first = pids.first().context("a group without processes")?;
-            fields(*first).with_context(|| format!("process {first} ended while it was watched"))?;
+            fields(*first)
+                .with_context(|| format!("process {first} ended while it was watched"))?;
             let pss_mib = pss.get(key).copied().unwrap_or_default();
             Ok((key.clone(), Usage { pss_mib, cpu_percent: used / elapsed * 100.0 }))
         })

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use howdah_rpc::control::control_client::ControlClient;
 use howdah_rpc::control::{
-    ClusterStatus, ExplainRequest, ExplainResponse, FailoverRequest, FenceRequest, Progress,
-    ReinitRequest, StatusRequest, SwitchoverRequest, UnfenceRequest,
+    ClusterStatus, ExplainRequest, ExplainResponse, FailoverRequest, FenceRequest, PauseRequest,
+    Progress, ReinitRequest, ResumeRequest, StatusRequest, SwitchoverRequest, UnfenceRequest,
 };
 use tonic::transport::Channel;
 
@@ -293,6 +293,20 @@ impl Cluster {
             client.fence(FenceRequest { member }).await?.into_inner()
         } else {
             client.unfence(UnfenceRequest { member }).await?.into_inner()
+        })
+        .await
+    }
+
+    /// Begins or ends maintenance mode, and waits until the leader has taken it up.
+    ///
+    /// # Errors
+    /// If it was not done.
+    pub async fn pause(&self, paused: bool) -> Result<()> {
+        let mut client = self.client(self.leader().await?)?;
+        finished(if paused {
+            client.pause(PauseRequest {}).await?.into_inner()
+        } else {
+            client.resume(ResumeRequest {}).await?.into_inner()
         })
         .await
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use howdah_tests::{Cluster, Member, Options, wait_for};
+use nix::sys::signal::Signal;
 
 const SETTLE: Duration = Duration::from_secs(60);
 
@@ -101,6 +102,82 @@ async fn orders_are_carried_out_or_refused_in_patronis_words() -> Result<()> {
     let (_, page) = send(first, "GET", "/history", "")?;
     let rows: serde_json::Value = serde_json::from_str(&page)?;
     ensure!(rows.as_array().is_some_and(|rows| rows.len() == 2), "{rows}");
+    cluster.check_logs()
+}
+
+/// Asks every path of the table in docs/rest.md in all three methods, and compares with one column.
+fn answers_as(member: &Member, role: &str) -> Result<()> {
+    let page = include_str!("../../docs/rest.md");
+    let mut lines = page.lines().skip_while(|line| !line.starts_with("```table")).skip(1);
+    let head: Vec<&str> = lines.next().context("a table")?.split_whitespace().collect();
+    let column = head.iter().position(|name| *name == role).context("such a column")?;
+    let (mut asked, mut wrong) = (0, Vec::new());
+    for line in lines.take_while(|line| !line.starts_with("```")) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (path, wanted) = (words[0], words[column].parse::<u16>()?);
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            let (code, body) = send(member, method, path, "")?;
+            asked += 1;
+            if code != wanted {
+                wrong.push(format!("{method} {path}: {code} instead of {wanted}"));
+            }
+            if method == "HEAD" && !body.is_empty() {
+                wrong.push(format!("HEAD {path} has a body: {body}"));
+            }
+        }
+    }
+    ensure!(asked > 120, "the table was not found");
+    ensure!(wrong.is_empty(), "{} as {role}: {wrong:#?}", member.name);
+    Ok(())
+}
+
+async fn comes_to_answer_as(member: &Member, role: &str) -> Result<()> {
+    wait_for(&format!("{} answers as {role}", member.name), SETTLE, || async {
+        answers_as(member, role)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn every_path_answers_as_the_table_says_on_real_members() -> Result<()> {
+    let options = Options { extra: "tags: { zone: a }\n".into(), ..Options::default() };
+    let mut cluster = Cluster::healthy("rest-table", options).await?;
+    let leader = cluster.leader().await?;
+    let (second, third) = ((leader + 1) % 3, (leader + 2) % 3);
+    comes_to_answer_as(&cluster.members[leader], "leader").await?;
+    comes_to_answer_as(&cluster.members[second], "replica").await?;
+
+    let name = cluster.members[third].name.clone();
+    cluster.fence(&name, true).await?;
+    comes_to_answer_as(&cluster.members[third], "stopped").await?;
+    cluster.fence(&name, false).await?;
+
+    cluster.pause(true).await?;
+    comes_to_answer_as(&cluster.members[leader], "paused").await?;
+    cluster.pause(false).await?;
+    cluster.settle(SETTLE).await?;
+
+    let member = &cluster.members[second];
+    expect(member, ("POST", "/reinitialize", ""), 200, "reinitialize started")?;
+    let copier = wait_for("a copy is under way", SETTLE, || async {
+        let processes = member.processes();
+        let found = processes.iter().find(|process| process.title.contains("pg_basebackup"));
+        let pid = found.context("no copy yet")?.pid;
+        member.signal(pid, Signal::SIGSTOP)?;
+        Ok(pid)
+    })
+    .await?;
+    comes_to_answer_as(member, "copying").await?;
+    member.signal(copier, Signal::SIGCONT)?;
+    cluster.settle(SETTLE).await?;
+
+    cluster.options.extra = "tags: { zone: a, nofailover: true }\n".into();
+    cluster.configure()?;
+    for member in [second, third] {
+        expect(&cluster.members[member], ("POST", "/reload", ""), 202, "reload")?;
+    }
+    cluster.members[leader].kill_node();
+    comes_to_answer_as(&cluster.members[second], "leaderless").await?;
     cluster.check_logs()
 }
 
@@ -202,6 +279,8 @@ async fn a_load_balancer_made_for_patroni_follows_a_switchover_and_a_failover() 
 
 #[tokio::test]
 async fn tools_that_know_nothing_find_the_services_by_reflection() -> Result<()> {
+    use howdah_rpc::control::{ExplainRequest, ReloadRequest};
+    use howdah_rpc::refusal::reason_of;
     use tonic_health::pb::HealthCheckRequest;
     use tonic_health::pb::health_client::HealthClient;
     use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -229,5 +308,12 @@ async fn tools_that_know_nothing_find_the_services_by_reflection() -> Result<()>
     let request = HealthCheckRequest { service: "howdah.control.v1.Control".into() };
     let health = HealthClient::new(channel).check(request).await?.into_inner();
     ensure!(health.status == 1, "not serving: {}", health.status);
+    // What is refused says why in a word for programs too.
+    let mut control = cluster.client(1)?;
+    let reload = ReloadRequest { member: "n9".into() };
+    let refused = control.reload(reload).await.err().context("no such member")?;
+    ensure!(reason_of(&refused).as_deref() == Some("NO_SUCH_MEMBER"), "{refused:?}");
+    let refused = control.explain(ExplainRequest { epoch: 99 }).await.err().context("no epoch")?;
+    ensure!(reason_of(&refused).as_deref() == Some("NO_SUCH_EPOCH"), "{refused:?}");
     cluster.check_logs()
 }
