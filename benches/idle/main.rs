@@ -54,8 +54,11 @@ impl Node {
             self.postgres.cpu_percent
         );
         for (part, usage) in &self.parts {
-            let (pss, cpu) = (usage.pss_mib, usage.cpu_percent);
-            println!("       {part:<8} {pss:>8.1} {cpu:>8.2}");
+            let (pss, cpu, woken) = (usage.pss_mib, usage.cpu_percent, usage.wakeups_per_second);
+            let each = if woken > 0.0 { cpu * 10_000.0 / woken } else { 0.0 };
+            println!(
+                "       {part:<8} {pss:>8.1} {cpu:>8.2}   woken {woken:.0} times a second, {each:.0} us each"
+            );
         }
     }
 
@@ -107,6 +110,10 @@ fn main() -> Result<ExitCode> {
     println!(
         "limits per node: {PSS_MOST_MIB} MiB, {CPU_MOST_PERCENT} % of a core, \
          {LINES_MOST_PER_MINUTE} line a minute"
+    );
+    println!(
+        "an idle agent's time goes into waking up: half of it would be saved by a Raft timer that sleeps \
+         until something is due, and by one connection per peer; see docs/decisions/0006"
     );
     let held = ours.iter().all(Node::holds);
     println!("{}", if held { "held" } else { "NOT held" });

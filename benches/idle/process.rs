@@ -14,6 +14,8 @@ pub(crate) struct Usage {
     pub(crate) pss_mib: f64,
     /// Share of one core.
     pub(crate) cpu_percent: f64,
+    /// How often a thread went to sleep and was woken up: what idle processes spend their time on.
+    pub(crate) wakeups_per_second: f64,
 }
 
 /// A process in one look at /proc.
@@ -61,8 +63,9 @@ pub(crate) fn watch<K: Ord + Clone>(
     time: Duration,
 ) -> Result<BTreeMap<K, Usage>> {
     let began = Instant::now();
-    let before: BTreeMap<&K, f64> =
-        groups.iter().map(|(key, pids)| (key, cpu_seconds(pids))).collect();
+    let spent = |pids: &[i32]| (cpu_seconds(pids), wakeups(pids));
+    let before: BTreeMap<&K, (f64, f64)> =
+        groups.iter().map(|(key, pids)| (key, spent(pids))).collect();
     let mut pss: BTreeMap<&K, f64> = BTreeMap::new();
     let look = (time / 60).max(Duration::from_secs(1));
     loop {
@@ -81,12 +84,17 @@ pub(crate) fn watch<K: Ord + Clone>(
     groups
         .iter()
         .map(|(key, pids)| {
-            let used = cpu_seconds(pids) - before.get(key).copied().unwrap_or_default();
+            let (now, then) = (spent(pids), before.get(key).copied().unwrap_or_default());
             let first = pids.first().context("a group without processes")?;
             fields(*first)
                 .with_context(|| format!("process {first} ended while it was watched"))?;
             let pss_mib = pss.get(key).copied().unwrap_or_default();
-            Ok((key.clone(), Usage { pss_mib, cpu_percent: used / elapsed * 100.0 }))
+            let usage = Usage {
+                pss_mib,
+                cpu_percent: (now.0 - then.0) / elapsed * 100.0,
+                wakeups_per_second: (now.1 - then.1) / elapsed,
+            };
+            Ok((key.clone(), usage))
         })
         .collect()
 }
@@ -103,6 +111,17 @@ fn cpu_seconds(pids: &[i32]) -> f64 {
         })
         .sum();
     ticks as f64 / ticks_per_second()
+}
+
+/// Voluntary context switches of all threads so far.
+fn wakeups(pids: &[i32]) -> f64 {
+    let threads = pids.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());
+    let of_thread = |thread: fs::DirEntry| {
+        let text = fs::read_to_string(thread.path().join("status")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse::<f64>().ok()
+    };
+    threads.flatten().flatten().filter_map(of_thread).sum()
 }
 
 fn ticks_per_second() -> f64 {
