@@ -21,6 +21,7 @@ pub mod reason;
 pub mod record;
 pub mod settings;
 pub mod state;
+pub mod sync;
 pub mod view;
 
 pub use action::{Action, Decision};
