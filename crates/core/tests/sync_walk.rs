@@ -8,7 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use howdah_core::DataId;
 use howdah_core::sync::{Demand, InForce, Pair, Standby, Step, next};
@@ -31,7 +31,7 @@ fn bits(set: &BTreeSet<Standby>) -> Bits {
 }
 
 /// ANY n (of).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Any {
     n: u32,
     of: Bits,
@@ -43,7 +43,7 @@ impl Any {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct State {
     recorded: Any,
     set: Any,
@@ -126,8 +126,8 @@ fn begin(wish: Any) -> State {
 }
 
 /// Every state that can be reached, or the first in which a commit can be lost.
-fn explore(walk: &dyn Fn(&Pair, &InForce<'_>, &Demand) -> Step) -> Result<HashSet<State>, State> {
-    let mut known: HashSet<State> = wishes().into_iter().map(begin).collect();
+fn explore(walk: &dyn Fn(&Pair, &InForce<'_>, &Demand) -> Step) -> Result<BTreeSet<State>, State> {
+    let mut known: BTreeSet<State> = wishes().into_iter().map(begin).collect();
     let mut open: VecDeque<State> = known.iter().copied().collect();
     while let Some(state) = open.pop_front() {
         for later in after(&state, walk) {
