@@ -8,6 +8,8 @@ use howdah_rpc::control::{Check, ClusterStatus, Event, Member, Progress};
 use serde::Serialize;
 
 use crate::args::{Cli, Format};
+use crate::commands::config::Verdict;
+use crate::commands::config::explain::View;
 use crate::commands::doctor::DoctorView;
 use crate::commands::dsn::DsnView;
 use crate::commands::reload::ReloadView;
@@ -107,11 +109,12 @@ fn json<T: Serialize>(value: &T) -> String {
 /// A document that the command prints with `-o json`.
 fn sample(name: &str) -> Option<(&'static str, String)> {
     let one = "With `-o json` one document:";
+    let watched = "With `-o json` one document; with `-W` and `-w` one per line:";
     let change = howdah_rpc::control::Change::default();
     Some(match name {
         "howdah list" | "howdah topology" => {
             let status = ClusterStatus { members: vec![Member::default()], ..Default::default() };
-            (one, json(&StatusView::from(&status)))
+            (watched, json(&StatusView::from(&status)))
         }
         "howdah history" => (one, json(&[ChangeView::from(&change)])),
         "howdah explain" => {
@@ -133,6 +136,13 @@ fn sample(name: &str) -> Option<(&'static str, String)> {
             let view = ReloadView { member: "n1".into(), done: true, ..Default::default() };
             (one, json(&[view]))
         }
+        "howdah config check" => (one, json(&Verdict::example())),
+        "howdah config explain" => (one, json(&View::example()?)),
+        "howdah show-config" => (
+            "With `-o json` one document, the same as REST's /config; docs/configuration.md lists the keys:",
+            "{\n  \"ttl\": 5,\n  \"maximum_lag_on_failover\": 1048576,\n  \"postgresql\": {}\n}"
+                .to_owned(),
+        ),
         "howdah dsn" => (one, json(&DsnView { dsn: "host=10.0.0.1,10.0.0.2 ...".into() })),
         "howdah doctor" => {
             let finding = Finding {

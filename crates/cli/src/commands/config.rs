@@ -1,7 +1,7 @@
 //! `howdah config check`: what is wrong or odd in a configuration, and on this machine.
 //! `howdah config explain`: which layer sets a key.
 
-mod explain;
+pub mod explain;
 
 use howdah_agent::config::{Config, ConfigError, Finding, Place, Warning};
 use serde::Serialize;
@@ -15,7 +15,7 @@ pub(super) use explain::explain;
 
 /// The answer, as programs read it. Fields are added, never renamed.
 #[derive(Serialize)]
-struct Verdict {
+pub struct Verdict {
     file: String,
     fine: bool,
     /// `static` or `machine`.
@@ -26,7 +26,7 @@ struct Verdict {
 
 /// One finding; what does not apply is null.
 #[derive(Serialize)]
-struct Fault {
+pub struct Fault {
     file: Option<String>,
     line: Option<u64>,
     column: Option<u64>,
@@ -36,6 +36,29 @@ struct Fault {
     remedy: String,
     #[serde(skip)]
     text: String,
+}
+
+impl Verdict {
+    /// For docs/cli.md.
+    pub(crate) fn example() -> Self {
+        let fault = Fault {
+            file: Some("/etc/howdah/howdah.yml".to_owned()),
+            line: Some(2),
+            column: Some(1),
+            variable: None,
+            key: Some("nmae".to_owned()),
+            what: "is no key".to_owned(),
+            remedy: "did you mean `name`?".to_owned(),
+            text: String::new(),
+        };
+        Verdict {
+            file: "/etc/howdah/howdah.yml".to_owned(),
+            fine: false,
+            checked: "static",
+            errors: vec![fault],
+            warnings: Vec::new(),
+        }
+    }
 }
 
 impl Fault {

@@ -2,7 +2,7 @@
 
 mod act;
 mod agent;
-mod config;
+pub mod config;
 pub(crate) mod doctor;
 pub(crate) mod dsn;
 mod events;

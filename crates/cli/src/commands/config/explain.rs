@@ -18,7 +18,7 @@ use crate::output;
 
 /// The answer, as programs read it. Fields are added, never renamed.
 #[derive(Serialize)]
-struct View {
+pub struct View {
     key: String,
     /// The value in force; null: none.
     value: Option<String>,
@@ -38,6 +38,14 @@ struct View {
     change_takes: &'static str,
     needs_postgresql_restart: bool,
     meaning: &'static str,
+}
+
+impl View {
+    /// For docs/cli.md.
+    pub(crate) fn example() -> Option<Self> {
+        let found = Explanation::of_the_cluster("ttl")?;
+        Some(view(&found, Some(Ok(Some("5".to_owned())))))
+    }
 }
 
 pub(in crate::commands) async fn explain(global: &Global, key: &str) -> Result<u8, Failure> {
