@@ -259,7 +259,31 @@ impl Member {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// The same as a command that is not started yet.
+    /// Starts and ends PostgreSQL in single-user mode, as a person might who mends something by
+    /// hand: without howdah, and with these settings.
+    ///
+    /// # Errors
+    /// What PostgreSQL says.
+    pub fn start_by_hand(&self, settings: &[&str]) -> Result<()> {
+        // PostgreSQL refuses that mode for a standby; whoever does this removes the file.
+        let _ = fs::remove_file(self.data.join("standby.signal"));
+        let mut command = Command::new(self.ground.bin_dir.join("postgres"));
+        command.args(["--single", "-D"]).arg(&self.data);
+        for setting in settings {
+            command.args(["-c", setting]);
+        }
+        command.arg("postgres").stdin(Stdio::null()).current_dir("/");
+        if let Some((uid, gid)) = self.ground.user {
+            command.gid(gid).uid(uid);
+        }
+        let output = command.output()?;
+        if !output.status.success() {
+            bail!("{}: {}", self.name, String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    }
+
+    /// psql as above, not started yet.
     pub fn psql_command(&self, sql: &str) -> Command {
         let mut command = Command::new(self.ground.bin_dir.join("psql"));
         command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);

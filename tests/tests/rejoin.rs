@@ -50,6 +50,24 @@ async fn a_diverged_leader_whose_wal_is_gone_is_copied() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_diverged_leader_without_checksums_and_hints_is_copied() -> Result<()> {
+    let extra = "  initdb: [encoding: UTF8, no-data-checksums]\n".into();
+    let options = Options { extra, ..Options::default() };
+    let mut cluster = Cluster::healthy("no-hints", options).await?;
+    let (old, new) = diverge(&mut cluster).await?;
+    // howdah has hints on; whoever starts the data by hand without them makes rewinding unsafe.
+    cluster.members[old].start_by_hand(&["wal_log_hints=off"])?;
+    cluster.start(old)?;
+    ensure!(cluster.settle(SETTLE).await? == new, "leadership moved again");
+    let rows = cluster.members[old].psql("SELECT count(*) FROM t WHERE id >= 900000")?;
+    ensure!(rows == "0", "{rows} rows of the abandoned branch are visible");
+    let log = cluster.members[old].log();
+    ensure!(!log.contains("rewinds to"), "it was rewound");
+    ensure!(log.contains("copies the data"), "no reason for a copy was told");
+    cluster.check_logs()
+}
+
+#[tokio::test]
 async fn a_wiped_member_returns_as_a_new_node_with_a_fresh_copy() -> Result<()> {
     let mut cluster = Cluster::healthy("wiped", Options::default()).await?;
     let leader = cluster.leader().await?;
