@@ -1,20 +1,18 @@
 //! Three idle members of howdah: its own demo, release build.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Deserializer, Value};
 
-use crate::Node;
 use crate::process::{self, Groups};
-
-/// A young cluster has its first base backups and checkpoints behind it after this long.
-const SETTLE: Duration = Duration::from_secs(20);
+use crate::{Node, SETTLE};
 
 /// Ends the demo, which stops its members, however the measurement ends.
 struct Demo(Child);
@@ -54,8 +52,7 @@ pub(crate) fn measure(time: Duration) -> Result<Vec<Node>> {
     // It prints one document when the cluster is whole, and ends only when it is asked to.
     let access: Value = first_document(out)?;
     let endpoint = access["endpoint"].as_str().context("no endpoint")?.to_owned();
-    let settled = Instant::now() + SETTLE;
-    std::thread::sleep(settled.saturating_duration_since(Instant::now()));
+    std::thread::sleep(SETTLE);
 
     let table = process::all();
     let root = i32::try_from(demo.0.id())?;
@@ -88,11 +85,7 @@ pub(crate) fn measure(time: Duration) -> Result<Vec<Node>> {
         let of = |part: &'static str| usage.get(&(name.clone(), part)).copied().unwrap_or_default();
         let written = lines(log)?.saturating_sub(before);
         nodes.push(Node {
-            role: roles
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, role)| role.clone())
-                .unwrap_or_default(),
+            role: roles.get(name).cloned().unwrap_or_default(),
             name: name.clone(),
             parts: vec![("agent", of("agent")), ("guard", of("guard"))],
             postgres: of("postgres"),
@@ -111,27 +104,20 @@ fn first_document(out: impl Read) -> Result<Value> {
     }
 }
 
-/// Lines of a member's log. PostgreSQL logs into the same file: its lines begin otherwise, and are not howdah's.
+/// Lines of a member's log, which is at INFO. PostgreSQL's own lies in its data directory.
 fn lines(log: &PathBuf) -> Result<usize> {
     let text = std::fs::read_to_string(log).with_context(|| format!("read {}", log.display()))?;
-    let ours =
-        |line: &&str| [" INFO ", " WARN ", "ERROR "].iter().any(|level| line.contains(level));
-    Ok(text.lines().filter(ours).count())
+    Ok(text.lines().count())
 }
 
-fn roles(binary: &PathBuf, endpoint: &str) -> Result<Vec<(String, String)>> {
+/// Who is what by now.
+fn roles(binary: &PathBuf, endpoint: &str) -> Result<BTreeMap<String, String>> {
     let output = Command::new(binary)
         .args(["list", "-o", "json", "--endpoint", endpoint])
         .output()
         .context("run howdah list")?;
-    let members: Value = serde_json::from_slice(&output.stdout).context("howdah list")?;
-    let members = members.as_array().or_else(|| members["members"].as_array());
-    let word = |member: &Value, keys: [&str; 2]| {
-        keys.iter().find_map(|key| member[*key].as_str()).unwrap_or_default().to_owned()
-    };
-    Ok(members
-        .context("howdah list printed no members")?
-        .iter()
-        .map(|member| (word(member, ["Member", "name"]), word(member, ["Role", "role"])))
-        .collect())
+    let status: Value = serde_json::from_slice(&output.stdout).context("howdah list")?;
+    let members = status["members"].as_array().context("howdah list printed no members")?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(members.iter().map(|member| (text(&member["name"]), text(&member["role"]))).collect())
 }

@@ -13,14 +13,13 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User};
 
-use crate::Node;
 use crate::process::{self, Groups};
+use crate::{Node, SETTLE};
 
 const NAMES: [&str; 3] = ["p1", "p2", "p3"];
 /// initdb, two base backups, and the settling of elections.
 const START_LIMIT: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(500);
-const SETTLE: Duration = Duration::from_secs(20);
 
 /// Stops what it holds, last started first, however the measurement ends.
 struct Started(Vec<Child>);

@@ -16,9 +16,6 @@ use crate::shell::Context;
 /// Limit of the proof before PostgreSQL is stopped instead.
 const PROOF_LIMIT: Duration = Duration::from_secs(2);
 
-/// A walreceiver may have been asked for before the first reload was read.
-const LOOKS: u32 = 2;
-
 /// Promises to `epoch` and proves it.
 pub async fn promise(context: &Context, epoch: Epoch) -> Result<JobOutput, JobError> {
     let elephant = &context.elephant;
@@ -65,9 +62,10 @@ async fn prove(context: &Context, epoch: Epoch) -> Result<(), JobError> {
             (session, elephant.processes().await?)
         };
         let children = processes.children();
-        // A child without a title yet might turn out to be one.
+        // A child without a title yet might turn out to be one; and one may have been asked for
+        // before the first reload was read.
         let proven = children.proves_no_walreceiver() && session.is_cut_off().await?;
-        if proven && look >= LOOKS {
+        if proven && look >= bar::LOOKS {
             if wins {
                 elephant.barred(pid);
             }

@@ -16,13 +16,17 @@ pub(super) async fn run(global: &Global, args: &ListArgs, tree: bool) -> Result<
     let endpoints = client::endpoints(global)?;
     let show = |cluster: &ClusterStatus, one_of_many: bool| -> Result<(), Failure> {
         let view = status::StatusView::from(cluster);
-        let table = || match tree {
-            true => status::topology(cluster, args.extended),
-            false => status::list(cluster, args.extended),
+        let table = || {
+            if tree {
+                status::topology(cluster, args.extended)
+            } else {
+                status::list(cluster, args.extended)
+            }
         };
-        let text = match one_of_many {
-            true => output::render_next(global.output, &view, table)?,
-            false => output::render(global.output, &view, table)?,
+        let text = if one_of_many {
+            output::render_next(global.output, &view, table)?
+        } else {
+            output::render(global.output, &view, table)?
         };
         output::print(&text)
     };

@@ -57,13 +57,11 @@ pub fn render_next<T: Serialize>(
     value: &T,
     table: impl FnOnce() -> String,
 ) -> Result<String, Failure> {
-    match format {
-        Format::Table => Ok(table()),
-        Format::Json => {
-            serde_json::to_string(value).map(|line| line + "\n").map_err(no_form("JSON"))
-        }
-        Format::Yaml => Ok(String::from("---\n") + &render(format, value, table)?),
+    if format == Format::Json {
+        return serde_json::to_string(value).map(|line| line + "\n").map_err(no_form("JSON"));
     }
+    let text = render(format, value, table)?;
+    Ok(if format == Format::Yaml { format!("---\n{text}") } else { text })
 }
 
 fn no_form<E: std::fmt::Display>(form: &'static str) -> impl FnOnce(E) -> Failure {

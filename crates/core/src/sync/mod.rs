@@ -1,5 +1,8 @@
 //! Synchronous replication: what the log asks of a promotion, what PostgreSQL asks of a commit, and
-//! the walk from one such pair to another. Pure; rules S7 and S8 of docs/protocol.md.
+//! the walk from one such pair to another. Pure; the rules S7 and S8 are told here.
+//!
+//! Called by its tests alone so far: this version replicates asynchronously, and nothing of this is in
+//! the log yet.
 //!
 //! Two things must fit together. The log's *pair* says that an election closes only with `votes` promised
 //! ballots of the members in `voters`. PostgreSQL's *demand* says that a commit is acknowledged only

@@ -254,15 +254,6 @@ impl Session {
             .collect()
     }
 
-    /// Values of these settings as this session sees them; a setting that does not exist is left
-    /// out. A *new* session shows what the postmaster has read last.
-    pub async fn settings(&self, names: &[&str]) -> Result<BTreeMap<String, String>, SessionError> {
-        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let sql = "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY($1)";
-        let rows = self.query(sql, &[&names]).await?;
-        rows.iter().map(|row| Ok((get(row, 0, "settings")?, get(row, 1, "settings")?))).collect()
-    }
-
     /// Whether a new session sees neither an upstream nor an archive to take WAL from.
     pub async fn is_cut_off(&self) -> Result<bool, SessionError> {
         let sql = "SELECT current_setting('primary_conninfo'), current_setting('restore_command')";
