@@ -43,6 +43,8 @@ pub(crate) fn measure(time: Duration) -> Result<Vec<Node>> {
     let binary = binary()?;
     let mut child = Command::new(&binary)
         .args(["demo", "-o", "json"])
+        // Members refuse words of theirs that they do not know.
+        .env_remove("HOWDAH_BENCH_BINARY")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

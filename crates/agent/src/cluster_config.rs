@@ -18,9 +18,14 @@ pub fn to_json(state: &ClusterState) -> Value {
         "ttl": seconds(settings.ttl_ms),
         "maximum_lag_on_failover": settings.maximum_lag_on_failover_bytes,
         "primary_start_timeout": seconds(settings.primary_start_timeout_ms),
-        "synchronous_mode": "off",
+        "synchronous_mode": settings.synchronous_mode.to_string(),
+        "synchronous_mode_strict": settings.synchronous_mode_strict,
+        "synchronous_node_count": settings.synchronous_node_count,
         "postgresql": postgresql,
     });
+    if let Some(bytes) = settings.maximum_lag_on_syncnode_bytes {
+        config["maximum_lag_on_syncnode"] = json!(bytes);
+    }
     if state.pause_wanted {
         config["pause"] = json!(true);
     }

@@ -327,7 +327,14 @@ fn draw_secrets() -> Secrets {
 fn member(context: &Context, node_id: howdah_core::NodeId) -> Member {
     let config = context.elephant.current();
     let tags = &config.tags;
-    let known = ["nofailover", "noloadbalance", "clonefrom", "nosync", "failover_priority"];
+    let known = [
+        "nofailover",
+        "noloadbalance",
+        "clonefrom",
+        "nosync",
+        "sync_priority",
+        "failover_priority",
+    ];
     let other = tags.all.iter().filter(|(key, _)| !known.contains(&key.as_str()));
     Member {
         node_id,
@@ -339,6 +346,7 @@ fn member(context: &Context, node_id: howdah_core::NodeId) -> Member {
             noloadbalance: tags.noloadbalance,
             clonefrom: tags.clonefrom,
             nosync: tags.nosync,
+            sync_priority: tags.sync_priority,
             failover_priority: tags.failover_priority,
             other: other.map(|(key, value)| (key.clone(), value.clone())).collect(),
         },

@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use howdah_consensus::RaftStatus;
-use howdah_core::{BootInstant, ClusterState, LeaseState, Lsn, Member, MemberName, SyncState};
+use howdah_core::sync::Standby;
+use howdah_core::sync::choose::Mode;
+use howdah_core::{
+    BootInstant, ClusterState, DataId, LeaseState, Lsn, Member, MemberName, SyncState,
+};
 use howdah_rpc::control;
 use howdah_rpc::peer::Status;
 
@@ -66,6 +70,10 @@ impl Sources<'_> {
         match self.words(leader) {
             Some((words, age)) if self.fresh(age) => {
                 let serves = words.running && !words.in_recovery && words.open_for_clients;
+                if serves && !words.writes_wait.is_empty() {
+                    let seconds = words.writes_wait_ms / 1000;
+                    return Some(format!("{} (for {seconds} s now)", words.writes_wait));
+                }
                 (!serves).then(|| format!("{leader}, the leader: {}", words.reason))
             }
             _ => Some(format!("{leader}, the leader, is not heard")),
@@ -101,12 +109,41 @@ impl Sources<'_> {
                 to: pending.to.0.clone(),
             }),
             reason: self.own.reason.clone(),
-            synchronous_mode: match self.state.sync {
-                SyncState::Async { .. } => "off".into(),
-            },
+            synchronous_mode: self.synchronous_mode(),
             paused: record.is_some_and(|record| record.paused),
             not_writable_because: self.why_not_writable().unwrap_or_default(),
             pause_wanted: self.state.pause_wanted,
+        }
+    }
+
+    /// How commits wait now, which may be less than what is wanted.
+    fn synchronous_mode(&self) -> String {
+        let mode = self.state.settings.synchronous_mode;
+        match (&self.state.sync, mode) {
+            (SyncState::Async { .. }, Mode::Off) => "off".to_owned(),
+            (SyncState::Async { .. }, _) => format!("{mode}, but nobody is waited for"),
+            (SyncState::Sync(sync), _) => format!("{mode}: {}", sync.pair.demand()),
+        }
+    }
+
+    /// Whether an election may need this member's ballot for what was acknowledged.
+    pub fn is_sync_standby(&self, name: &MemberName) -> bool {
+        let Some(sync) = self.state.sync.record() else { return false };
+        let words = self.words(name).map(|(words, _)| DataId(words.data_id));
+        let this = |one: &Standby| one.member == *name && Some(one.data_id) == words;
+        sync.pair.voters.iter().any(this)
+    }
+
+    /// Leader, replica, or in Patroni's words what kind of synchronous standby.
+    fn role(&self, name: &MemberName) -> &'static str {
+        if self.leader() == Some(name) {
+            "Leader"
+        } else if !self.is_sync_standby(name) {
+            "Replica"
+        } else if self.state.settings.synchronous_mode == Mode::Quorum {
+            "Quorum Standby"
+        } else {
+            "Sync Standby"
         }
     }
 
@@ -136,7 +173,7 @@ impl Sources<'_> {
             host: known.postgres_address.clone(),
             control_address: known.control_address.clone(),
             api_url: known.api_url.clone(),
-            role: if leads { "Leader" } else { "Replica" }.into(),
+            role: self.role(name).into(),
             state: "unreachable".into(),
             tags: tags(&known),
             node_id: known.node_id.to_string(),
@@ -198,6 +235,9 @@ fn tags(member: &Member) -> std::collections::HashMap<String, String> {
         if set {
             shown.insert(key.into(), "true".into());
         }
+    }
+    if tags.sync_priority != 1 {
+        shown.insert("sync_priority".into(), tags.sync_priority.to_string());
     }
     if tags.failover_priority != 1 {
         shown.insert("failover_priority".into(), tags.failover_priority.to_string());

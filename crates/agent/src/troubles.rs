@@ -35,6 +35,8 @@ pub enum Kind {
     Promotion,
     /// Something fails again and again.
     Failing,
+    /// Commits wait, or wait for nobody though they should.
+    Sync,
 }
 
 /// The present troubles.

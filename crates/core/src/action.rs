@@ -7,6 +7,7 @@
 use crate::command::Command;
 use crate::ids::{BootInstant, Epoch, Incarnation, MemberName, Position, Timeline};
 use crate::reason::Reason;
+use crate::sync::Demand;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,14 @@ pub enum Action {
         /// Under this epoch.
         epoch: Epoch,
     },
+    /// Have commits wait for this, prove that every walsender goes by it, and wait a moment for
+    /// what was acknowledged before to be flushed by it.
+    SetDemand {
+        /// Under this epoch.
+        epoch: Epoch,
+        /// What commits wait for.
+        demand: Demand,
+    },
     /// Admit clients.
     Open {
         /// Under this epoch.
@@ -176,6 +185,9 @@ impl std::fmt::Display for Action {
                 write!(f, "record epoch={epoch} timeline={timeline}")
             }
             Action::PreparePrimary { epoch } => write!(f, "prepare primary epoch={epoch}"),
+            Action::SetDemand { epoch, demand } => {
+                write!(f, "have commits wait for {demand} epoch={epoch}")
+            }
             Action::Open { epoch } => write!(f, "open epoch={epoch}"),
             Action::HandOver { epoch, to } => write!(f, "hand over to={to} epoch={epoch}"),
             Action::End => f.write_str("end"),
@@ -218,6 +230,13 @@ fn brief(command: &Command) -> String {
         Command::Renew { epoch, .. } => format!("renew epoch={epoch}"),
         Command::CastBallot { epoch, member, .. } => format!("ballot epoch={epoch} of {member}"),
         Command::Failover { epoch, .. } => format!("failover epoch={epoch}"),
+        Command::ChangeSync { epoch, pair: Some(pair), .. } => {
+            format!("sync epoch={epoch} votes={pair}")
+        }
+        Command::ChangeSync { epoch, pair: None, .. } => format!("async epoch={epoch}"),
+        Command::Barrier { epoch, lsn, demand, .. } => {
+            format!("barrier epoch={epoch} at={lsn} acks={demand}")
+        }
         Command::SetPause { paused, .. } => format!("set-pause {paused}"),
         Command::SetFence { member, fenced, .. } => format!("set-fence {member} {fenced}"),
     }

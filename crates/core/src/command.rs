@@ -7,12 +7,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ClusterId, Epoch, HistoryEntry, Incarnation, Lsn, MemberName, NodeId, Nonce, Position,
+    ClusterId, DataId, Epoch, HistoryEntry, Incarnation, Lsn, MemberName, NodeId, Nonce, Position,
     Timeline, WallTime,
 };
 use crate::lineage::HistoryConflict;
 use crate::record::{Ballot, LeaseState, Member, OpenReason, Secrets};
 use crate::settings::Settings;
+use crate::sync::{Demand, Pair};
 
 /// A change of the replicated state, asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +89,10 @@ pub enum Command {
         /// Maintenance mode from now on: its guard has no deadline, and nobody opens an election.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         paused: bool,
+        /// The renewals that its proposer saw: into or out of maintenance mode only if they are still
+        /// these, for a late copy would change back what a guard's deadline hangs on.
+        #[serde(default)]
+        seen: u64,
     },
     /// The holder stops; its PostgreSQL is proven stopped or in recovery.
     Release {
@@ -149,6 +154,42 @@ pub enum Command {
         timeline: Timeline,
         /// What PostgreSQL wrote into its history file.
         history: Vec<HistoryEntry>,
+        /// When.
+        at: WallTime,
+    },
+    /// The holder changes what elections must meet, once PostgreSQL was seen to ask as much of commits;
+    /// or gives synchronous replication up.
+    ChangeSync {
+        /// The holder's epoch.
+        epoch: Epoch,
+        /// Life of its guard.
+        incarnation: Incarnation,
+        /// The change that it saw as the last one.
+        generation: u64,
+        /// Its contents.
+        data_id: DataId,
+        /// How many ballots of whom; none: replication is asynchronous from now on.
+        pair: Option<Pair>,
+        /// Why, in a few words.
+        why: String,
+        /// When.
+        at: WallTime,
+    },
+    /// The holder of a new epoch has all that was there when it was promoted on as many standbys as
+    /// commits will wait for; its own pair replaces the old one (rule S9).
+    Barrier {
+        /// The holder's epoch.
+        epoch: Epoch,
+        /// Life of its guard.
+        incarnation: Incarnation,
+        /// The change that it saw as the last one.
+        generation: u64,
+        /// Its contents.
+        data_id: DataId,
+        /// What the standbys have flushed at least.
+        lsn: Lsn,
+        /// What PostgreSQL asks of commits.
+        demand: Demand,
         /// When.
         at: WallTime,
     },
@@ -297,6 +338,33 @@ pub enum Rejection {
         /// Why that one may not lead.
         why: String,
     },
+    /// Too few of those that commits waited for have voted.
+    #[error(
+        "{have} of {need} ballots of those that commits waited for, with the data of then; not heard: \
+         {missing} (one of these alone would do: {alone})"
+    )]
+    QuorumMissing {
+        /// Ballots that count.
+        have: usize,
+        /// How many are needed.
+        need: usize,
+        /// Who could still vote, for people.
+        missing: String,
+        /// Whose ballot alone would do, for people.
+        alone: String,
+    },
+    /// Another change of whom commits wait for came first.
+    #[error("whom commits wait for was changed meanwhile: change {0} is in force")]
+    OtherGeneration(u64),
+    /// The holder has not passed its barrier yet.
+    #[error("the leader of epoch {0} has not passed its barrier yet")]
+    BarrierPending(Epoch),
+    /// It has, or there is none to pass.
+    #[error("there is no barrier to pass")]
+    NoBarrier,
+    /// A pair or a demand that makes no sense.
+    #[error("whom commits are to wait for: {0}")]
+    BadSync(String),
     /// Another timeline than the reserved one.
     #[error("timeline {given} was begun, timeline {reserved} was granted")]
     OtherTimeline {
@@ -367,6 +435,8 @@ impl Command {
             | Command::CastBallot { at, .. }
             | Command::CloseElection { at, .. }
             | Command::RecordTimeline { at, .. }
+            | Command::ChangeSync { at, .. }
+            | Command::Barrier { at, .. }
             | Command::Failover { at, .. }
             | Command::SetPause { at, .. }
             | Command::SetFence { at, .. }

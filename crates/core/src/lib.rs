@@ -32,4 +32,4 @@ pub use lineage::{Reach, Timelines};
 pub use reason::Reason;
 pub use record::*;
 pub use settings::*;
-pub use state::{ClusterState, SyncState};
+pub use state::{ClusterState, SyncRecord, SyncState};

@@ -5,6 +5,7 @@
 
 use crate::ids::{Epoch, MemberName, Position, Timeline};
 use crate::record::OpenReason;
+use crate::sync::{Demand, Pair};
 use crate::view::Job;
 
 /// Why.
@@ -89,6 +90,22 @@ pub enum Reason {
     },
     /// The new timeline is put into the log.
     RecordsTimeline(Timeline),
+    /// Commits are to wait for others than before.
+    SetsDemand(Demand),
+    /// What elections must hear is put into the log.
+    RecordsSync(Pair),
+    /// What was written before is not yet on those that commits wait for.
+    AwaitsFlush(Demand),
+    /// No standby can be waited for; one may come back in a moment.
+    AwaitsStandbys,
+    /// No standby can be waited for, and writes wait until one can.
+    WritesWait,
+    /// Writes go on without waiting for anybody.
+    GivesSyncUp(String),
+    /// Everything from before the promotion is on those that commits wait for.
+    PassesBarrier(Demand),
+    /// This member leads, and commits wait for nobody though they should.
+    LeadsAlone(Epoch),
     /// Clients are let in.
     LetsClientsIn,
     /// Roles and slots are prepared.
@@ -240,6 +257,24 @@ impl Reason {
                 "kills PostgreSQL: it began timeline {begun}, timeline {granted} was granted"
             ),
             Reason::RecordsTimeline(timeline) => format!("records timeline {timeline}"),
+            Reason::SetsDemand(demand) => format!("has commits wait for {demand}"),
+            Reason::RecordsSync(pair) => format!("records that an election needs {pair}"),
+            Reason::AwaitsFlush(demand) => {
+                format!("waits for {demand} to flush what was written before")
+            }
+            Reason::AwaitsStandbys => "waits for a standby that commits can wait for".into(),
+            Reason::WritesWait => {
+                "writes wait: no standby streams that commits could wait for, and \
+                                   synchronous_mode_strict forbids to go on without"
+                    .into()
+            }
+            Reason::GivesSyncUp(why) => format!("has commits wait for nobody: {why}"),
+            Reason::PassesBarrier(demand) => {
+                format!("what was there before the promotion is on {demand} too")
+            }
+            Reason::LeadsAlone(epoch) => {
+                format!("leads with epoch {epoch}; commits wait for nobody, for no standby streams")
+            }
             Reason::LetsClientsIn => "lets clients in".into(),
             Reason::Prepares => "prepares roles and slots".into(),
             Reason::HandsOver(to) => format!("hands over to {to}"),

@@ -24,6 +24,8 @@ pub struct Tags {
     pub clonefrom: bool,
     /// Never a synchronous standby.
     pub nosync: bool,
+    /// Decides who is waited for; the higher one is. 0: never.
+    pub sync_priority: u32,
     /// Decides among candidates that reach equally far; the higher one wins.
     pub failover_priority: i32,
     /// Any others.
@@ -37,6 +39,7 @@ impl Default for Tags {
             noloadbalance: false,
             clonefrom: false,
             nosync: false,
+            sync_priority: 1,
             failover_priority: 1,
             other: BTreeMap::new(),
         }
@@ -320,6 +323,8 @@ pub enum EventKind {
     Pause,
     /// A member was fenced or unfenced.
     Fence,
+    /// Whom commits wait for was changed.
+    Sync,
 }
 
 impl std::fmt::Display for EventKind {
@@ -336,6 +341,7 @@ impl std::fmt::Display for EventKind {
             EventKind::Failover => "failover",
             EventKind::Pause => "pause",
             EventKind::Fence => "fence",
+            EventKind::Sync => "sync",
         })
     }
 }

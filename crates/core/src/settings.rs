@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sync::choose::{Mode, Wish};
+
 /// The least time to live of a lease.
 pub const TTL_LEAST: Duration = Duration::from_secs(2);
 /// Largest relative error of the rate of any member's clock that the lease tolerates, in percent.
@@ -54,6 +56,14 @@ pub struct Settings {
     pub parameters: std::collections::BTreeMap<String, String>,
     /// pg_hba lines for all members, after howdah's own.
     pub pg_hba: Vec<String>,
+    /// Whether, and how, commits wait for standbys.
+    pub synchronous_mode: Mode,
+    /// Commits wait also while no standby can be waited for; else they do not, loudly.
+    pub synchronous_mode_strict: bool,
+    /// How many standbys a commit waits for; at least 1.
+    pub synchronous_node_count: u32,
+    /// A standby further behind than this is not waited for, bytes; none: however far.
+    pub maximum_lag_on_syncnode_bytes: Option<u64>,
 }
 
 impl Default for Settings {
@@ -67,6 +77,10 @@ impl Default for Settings {
             use_slots: true,
             parameters: std::collections::BTreeMap::new(),
             pg_hba: Vec::new(),
+            synchronous_mode: Mode::Off,
+            synchronous_mode_strict: false,
+            synchronous_node_count: 1,
+            maximum_lag_on_syncnode_bytes: None,
         }
     }
 }
@@ -75,6 +89,15 @@ impl Settings {
     /// The ttl as a duration.
     pub fn ttl(&self) -> Duration {
         Duration::from_millis(self.ttl_ms)
+    }
+
+    /// What is wanted of synchronous replication.
+    pub fn sync_wish(&self) -> Wish {
+        Wish {
+            mode: self.synchronous_mode,
+            count: usize::try_from(self.synchronous_node_count).unwrap_or(usize::MAX).max(1),
+            lag_most: self.maximum_lag_on_syncnode_bytes,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::record::{
     Secrets, Switchover, Transfer,
 };
 use crate::settings::Settings;
+use crate::sync::{Pair, Standby};
 
 /// Changes of leader that are kept.
 pub const CHANGES_KEPT: usize = 200;
@@ -30,12 +31,51 @@ pub enum SyncState {
     Async {
         /// Epoch in which that began.
         since: Epoch,
+        /// Number of the change that brought it.
+        #[serde(default)]
+        generation: u64,
     },
+    /// They do: an election closes only as this asks (rule S7).
+    Sync(SyncRecord),
+}
+
+/// What elections must meet so that no acknowledged commit is lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncRecord {
+    /// Epoch whose holder recorded the pair. In a later one clients stay out until its holder has
+    /// passed its barrier and recorded a pair of its own.
+    pub epoch: Epoch,
+    /// Members, with their contents, that have every commit that was acknowledged under the pair, so
+    /// that a ballot of one alone meets it: the holder that recorded it, and whoever has won an
+    /// election or taken over under it since, for nothing can be acknowledged under it after that.
+    pub whole: BTreeSet<Standby>,
+    /// Number of the change that brought it; each change names the one that it saw.
+    pub generation: u64,
+    /// How many ballots of whom.
+    pub pair: Pair,
 }
 
 impl Default for SyncState {
     fn default() -> Self {
-        SyncState::Async { since: Epoch(0) }
+        SyncState::Async { since: Epoch(0), generation: 0 }
+    }
+}
+
+impl SyncState {
+    /// Number of the change that brought this state.
+    pub fn generation(&self) -> u64 {
+        match self {
+            SyncState::Async { generation, .. } => *generation,
+            SyncState::Sync(record) => record.generation,
+        }
+    }
+
+    /// What elections must meet; none: replication is asynchronous.
+    pub fn record(&self) -> Option<&SyncRecord> {
+        match self {
+            SyncState::Async { .. } => None,
+            SyncState::Sync(record) => Some(record),
+        }
     }
 }
 
@@ -110,6 +150,12 @@ impl ClusterState {
     /// The holder, if it holds and its timeline is recorded: whom members may follow.
     pub fn followable(&self) -> Option<&LeaderRecord> {
         self.held().filter(|record| self.timelines.recorded_by(record.epoch).is_some())
+    }
+
+    /// Commits wait, and the present holder has not passed its barrier yet: until it has, clients stay
+    /// out and whom commits wait for does not change (rule S9).
+    pub fn barrier_pending(&self) -> bool {
+        self.sync.record().is_some_and(|sync| sync.epoch != self.epoch())
     }
 
     pub(crate) fn note(

@@ -13,6 +13,7 @@ use crate::ids::{
 };
 use crate::settings::Timings;
 use crate::state::ClusterState;
+use crate::sync::{Demand, Standby};
 
 /// Everything that a decision rests on.
 #[derive(Clone, Debug)]
@@ -187,6 +188,22 @@ pub struct RunningPg {
     pub open: bool,
     /// Epoch under which it was started or promoted to be primary.
     pub authority: Option<Epoch>,
+    /// As primary: who streams from here, and what it has flushed.
+    pub standbys: BTreeMap<Standby, Lsn>,
+    /// As primary: whom commits wait for.
+    pub sync: SyncView,
+}
+
+/// Whom commits wait for on a primary, as far as that is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncView {
+    /// What was set last; none: not looked yet.
+    pub demand: Option<Demand>,
+    /// It is proven that every walsender goes by it: all that was acknowledged before lies before
+    /// this position.
+    pub in_force_at: Option<Lsn>,
+    /// Since when no standby streams from here; none: some does.
+    pub alone_since: Option<BootInstant>,
 }
 
 /// What is being done to the local PostgreSQL. One at a time.
@@ -222,6 +239,8 @@ pub enum Job {
     Prepare,
     /// Handing over.
     HandOver,
+    /// Changing whom commits wait for.
+    Sync,
 }
 
 impl std::fmt::Display for Job {
@@ -242,6 +261,7 @@ impl std::fmt::Display for Job {
             Job::Doors => "changing who is admitted",
             Job::Prepare => "preparing roles and slots",
             Job::HandOver => "handing over",
+            Job::Sync => "changing whom commits wait for",
         })
     }
 }

@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use howdah_core::Settings;
+use howdah_core::sync::choose::Mode;
 use howdah_testkit::sim::Sim;
 
-const SEEDS: &str = "0-200";
+const SEEDS: &str = "0-300";
 /// What must have happened somewhere among all seeds, or the storm was none.
 const JOBS: [&str; 14] = [
     "initdb",
@@ -37,34 +39,74 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
-#[test]
-fn after_faults_one_member_leads_and_the_others_stream() {
-    let (mut failed, mut slowest) = (Vec::new(), (Duration::ZERO, 0));
-    let (mut jobs, mut changes) = (BTreeMap::new(), BTreeMap::new());
+/// What happened over all seeds.
+#[derive(Debug, Default)]
+struct Sum {
+    jobs: BTreeMap<&'static str, usize>,
+    changes: BTreeMap<String, usize>,
+    promised: usize,
+    sync_changes: usize,
+    slowest: (Duration, u64),
+}
+
+fn run_all(settings: &Settings) -> Sum {
+    let (mut failed, mut sum) = (Vec::new(), Sum::default());
     for seed in seeds() {
-        match Sim::new(seed).run() {
+        match Sim::with(seed, settings.clone()).run() {
             Ok(report) => {
-                slowest = slowest.max((report.rest_after, seed));
+                sum.slowest = sum.slowest.max((report.rest_after, seed));
+                sum.promised += report.promised;
+                sum.sync_changes += report.sync_changes;
                 for (job, count) in report.jobs {
-                    *jobs.entry(job).or_insert(0) += count;
+                    *sum.jobs.entry(job).or_insert(0) += count;
                 }
                 for (kind, count) in report.changes {
-                    *changes.entry(kind).or_insert(0) += count;
+                    *sum.changes.entry(kind).or_insert(0) += count;
                 }
             }
             Err(story) => failed.push((seed, story)),
         }
     }
-    println!("{jobs:?}\n{changes:?}\nslowest: {slowest:?}");
+    println!("{sum:?}");
     let numbers: Vec<u64> = failed.iter().map(|(seed, _)| *seed).collect();
     if let Some((seed, story)) = failed.first() {
         panic!("seeds {numbers:?} failed; seed {seed}: {story}");
     }
+    sum
+}
+
+#[test]
+fn after_faults_one_member_leads_and_the_others_stream() {
+    let sum = run_all(&Settings::default());
     if seeds().count() > 100 {
-        let missing: Vec<_> = JOBS.iter().filter(|job| !jobs.contains_key(*job)).collect();
+        let missing: Vec<_> = JOBS.iter().filter(|job| !sum.jobs.contains_key(*job)).collect();
         assert!(missing.is_empty(), "never happened: {missing:?}");
         for kind in ["bootstrap", "election", "switchover", "take-back"] {
-            assert!(changes.contains_key(kind), "no {kind} ever happened");
+            assert!(sum.changes.contains_key(kind), "no {kind} ever happened");
         }
     }
+}
+
+fn no_promised_commit_is_lost(synchronous_mode: Mode, synchronous_mode_strict: bool) {
+    let settings = Settings { synchronous_mode, synchronous_mode_strict, ..Settings::default() };
+    let sum = run_all(&settings);
+    if seeds().count() > 100 {
+        assert!(sum.promised > 10_000, "only {} commits were promised", sum.promised);
+        assert!(sum.sync_changes > 500, "whom commits wait for hardly changed");
+    }
+}
+
+#[test]
+fn quorum_strict_loses_no_promised_commit() {
+    no_promised_commit_is_lost(Mode::Quorum, true);
+}
+
+#[test]
+fn quorum_loses_no_promised_commit() {
+    no_promised_commit_is_lost(Mode::Quorum, false);
+}
+
+#[test]
+fn on_strict_loses_no_promised_commit() {
+    no_promised_commit_is_lost(Mode::On, true);
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use howdah_core::sync::choose::Mode;
 use howdah_core::{Profile, Settings, Timings};
 
 use super::reader::{Section, boolean};
@@ -50,10 +51,7 @@ fn read_settings(dcs: Section<'_>, settings: &mut Settings) {
     if dcs.take("master_start_timeout").is_some() {
         dcs.warn("master_start_timeout", "is the old name", "write `primary_start_timeout`");
     }
-    if let Some(mode) = dcs.text("synchronous_mode").filter(|mode| boolean(mode) != Some(false)) {
-        let what = format!("`{mode}`: this version replicates asynchronously only");
-        dcs.error("synchronous_mode", what, "write off until the synchronous modes are there");
-    }
+    read_sync(&dcs, settings);
     if let Some(section) = dcs.section("postgresql") {
         settings.use_pg_rewind = section.boolean("use_pg_rewind").unwrap_or(settings.use_pg_rewind);
         settings.use_slots = section.boolean("use_slots").unwrap_or(settings.use_slots);
@@ -62,6 +60,41 @@ fn read_settings(dcs: Section<'_>, settings: &mut Settings) {
         section.finish();
     }
     dcs.finish();
+}
+
+/// Synchronous replication, in Patroni's words.
+fn read_sync(dcs: &Section<'_>, settings: &mut Settings) {
+    if let Some(text) = dcs.text("synchronous_mode") {
+        match (text.as_str(), boolean(&text)) {
+            ("quorum", _) => settings.synchronous_mode = Mode::Quorum,
+            (_, Some(true)) => settings.synchronous_mode = Mode::On,
+            (_, Some(false)) => settings.synchronous_mode = Mode::Off,
+            _ => {
+                let what = format!("`{text}` is no mode");
+                dcs.error("synchronous_mode", what, "write off, on or quorum");
+            }
+        }
+    }
+    if let Some(strict) = dcs.boolean("synchronous_mode_strict") {
+        settings.synchronous_mode_strict = strict;
+        if strict && settings.synchronous_mode == Mode::Off {
+            let what = "has no effect without synchronous_mode";
+            dcs.warn("synchronous_mode_strict", what, "write synchronous_mode: on or quorum");
+        }
+    }
+    if let Some(count) = dcs.integer("synchronous_node_count") {
+        match u32::try_from(count) {
+            Ok(count @ 1..) => settings.synchronous_node_count = count,
+            _ => {
+                let what = format!("{count}: a commit waits for at least one standby");
+                dcs.error("synchronous_node_count", what, "write 1, or synchronous_mode: off");
+            }
+        }
+    }
+    // Patroni's -1: a standby is never too far behind to be waited for.
+    if dcs.text("maximum_lag_on_syncnode").is_some_and(|text| text.trim() != "-1") {
+        settings.maximum_lag_on_syncnode_bytes = dcs.bytes("maximum_lag_on_syncnode");
+    }
 }
 
 /// `encoding: UTF8` becomes `--encoding=UTF8`, `data-checksums` becomes `--data-checksums`.

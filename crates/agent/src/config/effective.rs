@@ -92,7 +92,12 @@ fn bootstrap(config: &Config, key: &str) -> Option<String> {
         "dcs.ttl" => millis(settings.ttl_ms),
         "dcs.maximum_lag_on_failover" => settings.maximum_lag_on_failover_bytes.to_string(),
         "dcs.primary_start_timeout" => millis(settings.primary_start_timeout_ms),
-        "dcs.synchronous_mode" => "off".to_owned(),
+        "dcs.synchronous_mode" => settings.synchronous_mode.to_string(),
+        "dcs.synchronous_mode_strict" => settings.synchronous_mode_strict.to_string(),
+        "dcs.synchronous_node_count" => settings.synchronous_node_count.to_string(),
+        "dcs.maximum_lag_on_syncnode" => {
+            settings.maximum_lag_on_syncnode_bytes.map_or("-1".to_owned(), |b| b.to_string())
+        }
         "dcs.postgresql.use_pg_rewind" => settings.use_pg_rewind.to_string(),
         "dcs.postgresql.use_slots" => settings.use_slots.to_string(),
         "dcs.postgresql.pg_hba" | "pg_hba" => settings.pg_hba.join("\n"),
@@ -108,6 +113,7 @@ fn tags(config: &Config, key: &str) -> Option<String> {
         "noloadbalance" => tags.noloadbalance.to_string(),
         "clonefrom" => tags.clonefrom.to_string(),
         "nosync" => tags.nosync.to_string(),
+        "sync_priority" => tags.sync_priority.to_string(),
         "failover_priority" => tags.failover_priority.to_string(),
         _ => return tags.all.get(key).cloned(),
     })

@@ -230,6 +230,8 @@ pub struct Tags {
     pub clonefrom: bool,
     /// Never a synchronous standby.
     pub nosync: bool,
+    /// The higher, the earlier commits wait for it; 1 by default, 0 means `nosync`.
+    pub sync_priority: u32,
     /// The higher, the earlier it becomes leader among equals; 1 by default, 0 means `nofailover`.
     pub failover_priority: i32,
     /// All tags as text, free ones too.

@@ -257,7 +257,7 @@ fn restapi(top: &Section<'_>, raft: &RaftConfig, insecure: bool) -> RestConfig {
 }
 
 fn tags(top: &Section<'_>) -> Tags {
-    let mut tags = Tags { failover_priority: 1, ..Tags::default() };
+    let mut tags = Tags { failover_priority: 1, sync_priority: 1, ..Tags::default() };
     let Some(section) = top.section("tags") else { return tags };
     tags.nofailover = section.boolean("nofailover").unwrap_or(false);
     tags.noloadbalance = section.boolean("noloadbalance").unwrap_or(false);
@@ -272,6 +272,15 @@ fn tags(top: &Section<'_>) -> Tags {
             }
         }
     }
+    if let Some(priority) = section.integer("sync_priority") {
+        match u32::try_from(priority) {
+            Ok(priority) => tags.sync_priority = priority,
+            Err(_) => {
+                let what = format!("{priority} is out of range");
+                section.error("sync_priority", what, "write 0 to 4294967295; 0 means never");
+            }
+        }
+    }
     tags.nofailover |= tags.failover_priority == 0;
     tags.all = all_tags(&section);
     tags
@@ -279,8 +288,14 @@ fn tags(top: &Section<'_>) -> Tags {
 
 /// All tags as text; free ones are checked, and those of Patroni's that would do something else.
 fn all_tags(section: &Section<'_>) -> BTreeMap<String, String> {
-    const KNOWN: &[&str] =
-        &["nofailover", "noloadbalance", "clonefrom", "nosync", "failover_priority"];
+    const KNOWN: &[&str] = &[
+        "nofailover",
+        "noloadbalance",
+        "clonefrom",
+        "nosync",
+        "sync_priority",
+        "failover_priority",
+    ];
     let mut all = BTreeMap::new();
     section.report.asked.borrow_mut().insert(section.path("NAME"));
     for entry in section.entries() {

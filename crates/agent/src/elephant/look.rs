@@ -1,11 +1,14 @@
 //! Looks at the server from time to time, and soon after something happened.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use howdah_core::sync::Standby;
 use howdah_core::{Lsn, Timeline};
 use howdah_guard::wire::{Reply, Request};
 use howdah_postgres::session::{self, Probe, Session, SessionError};
+use howdah_postgres::settings::{parse_application_name, parse_sync_names};
 use howdah_postgres::slots;
 use tokio::sync::mpsc;
 
@@ -118,6 +121,9 @@ impl Elephant {
     async fn try_look(&self, limit: Duration) -> Result<Seen, SessionError> {
         let session = self.session(limit).await?;
         let probe = session.probe().await?;
+        if let Err(why) = self.know_names(&probe.synchronous_standby_names) {
+            tracing::warn!(%why, "what an earlier agent set cannot be written down");
+        }
         if let Err(why) = self.keep_up(&session, &probe).await {
             tracing::debug!(%why, "slots or pending parameters were not looked after");
         }
@@ -140,6 +146,8 @@ impl Elephant {
             started_ms: probe.started.0,
             replay_lag_ms: replay_lag_ms(probe),
             replication: probe.replication.iter().map(standby).collect(),
+            standbys: streaming(probe),
+            demand: parse_sync_names(&probe.synchronous_standby_names),
         }
     }
 
@@ -186,6 +194,19 @@ fn received(probe: &Probe) -> Lsn {
     } else {
         probe.flush_lsn.or(probe.write_lsn).unwrap_or_default()
     }
+}
+
+/// Members that stream, and what they have flushed. One that came back may be listed twice, its old
+/// walsender waiting for its end: what it said last counts.
+fn streaming(probe: &Probe) -> BTreeMap<Standby, Lsn> {
+    let mut streaming = BTreeMap::new();
+    for one in probe.replication.iter().filter(|one| one.state == "streaming") {
+        if let Some((member, data_id)) = parse_application_name(&one.application_name) {
+            let flushed: &mut Lsn = streaming.entry(Standby { member, data_id }).or_default();
+            *flushed = one.flush.unwrap_or_default().max(*flushed);
+        }
+    }
+    streaming
 }
 
 fn standby(standby: &howdah_postgres::session::Replication) -> howdah_rpc::peer::Standby {

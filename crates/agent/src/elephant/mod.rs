@@ -44,6 +44,12 @@ pub struct Elephant {
     os_user: String,
     identity: Mutex<Identity>,
     now: Mutex<(Dynamic, HbaMode)>,
+    /// Whether `now` holds what commits wait for: not while a server runs that an earlier agent
+    /// started, until it was looked at.
+    names_known: AtomicBool,
+    /// Postmaster of which it is proven that commits ask whether somebody is to be waited for; 0: of
+    /// none. See jobs/demand.rs.
+    asks: AtomicI32,
     /// Postmaster of which it was proven that no client is in; 0: of none.
     barred: AtomicI32,
     /// The configuration with what was reloaded since the start.
@@ -96,6 +102,8 @@ impl Elephant {
             os_user,
             identity: Mutex::new(identity),
             now: Mutex::new((Dynamic::isolated(), HbaMode::Barred)),
+            names_known: AtomicBool::new(true),
+            asks: AtomicI32::new(0),
             barred: AtomicI32::new(0),
             state: Mutex::default(),
             percent: AtomicU32::new(0),

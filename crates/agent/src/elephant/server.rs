@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use howdah_core::sync::Demand;
+use howdah_core::sync::choose::Mode;
 use howdah_core::{Epoch, Timeline};
 use howdah_guard::wire::{Reply, Request, StartPostgres};
 use howdah_postgres::datadir::Marker;
 use howdah_postgres::hba::HbaMode;
 use howdah_postgres::procs::{Children, Proc};
-use howdah_postgres::settings::Dynamic;
+use howdah_postgres::settings::{Dynamic, sync_names};
 use howdah_postgres::{args, history, prepare, signals};
 
 use super::{Adopted, Elephant, GUARD_LIMIT, JobError, lock};
@@ -37,6 +39,7 @@ impl Elephant {
             // The lease of a former life is given back on the word that its server is gone.
             self.end_foreign_server().await?;
         }
+        self.names_known.store(postmaster.is_none(), Ordering::Relaxed);
         let identity = self.identity();
         let hba = std::fs::read_to_string(self.data_dir().join(howdah_postgres::hba::HBA_FILE));
         let open = hba.is_ok_and(|text| !text.contains(" reject"));
@@ -111,8 +114,45 @@ impl Elephant {
         Ok(())
     }
 
+    /// A server that an earlier agent started says what its commits wait for. The file is made to
+    /// say the same, for what stands there may never have been read.
+    pub(crate) fn know_names(&self, shown: &str) -> Result<(), JobError> {
+        if self.names_known.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (mut now, mode) = self.written();
+        now.synchronous_standby_names = shown.to_owned();
+        *lock(&self.now) = (now, mode);
+        Ok(())
+    }
+
+    /// What commits wait for on a server that is no primary yet: for nobody that is there, if they are
+    /// ever to wait, so that none slips through at a promotion.
+    pub(crate) fn names_at_rest(&self) -> Result<String, JobError> {
+        let state = self.state();
+        let off = state.settings.synchronous_mode == Mode::Off && state.sync.record().is_none();
+        Ok(sync_names(&if off { Demand::nobody() } else { Demand::blocked() })?)
+    }
+
+    /// Whether commits of this postmaster ask whether somebody is to be waited for.
+    pub(crate) fn asks(&self, postmaster: i32) -> bool {
+        self.asks.load(Ordering::Relaxed) == postmaster
+    }
+
+    /// That is proven now; 0: of no postmaster.
+    pub(crate) fn set_asks(&self, postmaster: i32) {
+        self.asks.store(postmaster, Ordering::Relaxed);
+    }
+
     /// Writes configuration and HBA file for `now`, and remembers it.
     pub(crate) fn write_files(&self, now: Dynamic, mode: HbaMode) -> Result<bool, JobError> {
+        if !self.names_known.load(Ordering::Relaxed) {
+            let text = "the server of an earlier agent was not looked at yet; try again";
+            return Err(JobError(text.into()));
+        }
+        if now.synchronous_standby_names.is_empty() {
+            self.set_asks(0);
+        }
         let prepared = prepare::prepare(&self.settings(), &now, mode)?;
         for warning in prepared.warnings {
             tracing::warn!("{warning}");
@@ -156,6 +196,10 @@ impl Elephant {
             self.disarm().await?;
             signals::write_standby_signal(&data_dir)?;
         }
+        // What an earlier server's commits waited for ended with it.
+        self.names_known.store(true, Ordering::Relaxed);
+        let now = Dynamic { synchronous_standby_names: self.names_at_rest()?, ..now };
+        let asks = !now.synchronous_standby_names.is_empty();
         self.write_files(now, HbaMode::Barred)?;
         let settings = self.settings();
         let request = Request::StartPostgres(StartPostgres {
@@ -174,6 +218,8 @@ impl Elephant {
                 lock(&self.pending).clear();
                 self.segment_size.store(0, Ordering::Relaxed);
                 self.barred(pid);
+                // It reads the setting before it lets anybody in.
+                self.set_asks(if asks { pid } else { 0 });
                 Ok(pid)
             }
             Reply::Refused(why) => Err(JobError(format!("the guard refused: {why}"))),

@@ -1,5 +1,8 @@
 //! What the elephant tells the loop: ends of jobs, looks at the server, errors.
 
+use std::collections::BTreeMap;
+
+use howdah_core::sync::{Demand, Standby};
 use howdah_core::{DataId, Epoch, HistoryEntry, Incarnation, Lsn, MemberName, Timeline};
 
 /// A job failed; the sentence is for people.
@@ -71,6 +74,15 @@ pub enum JobOutput {
     },
     /// Clients are admitted.
     Opened,
+    /// Every walsender goes by this demand.
+    DemandInForce {
+        /// What commits wait for.
+        demand: Demand,
+        /// What was acknowledged before lies before this position.
+        since: Lsn,
+        /// As the server is now.
+        seen: Box<Seen>,
+    },
     /// Roles and slots are right.
     Prepared,
     /// The data was replaced.
@@ -141,6 +153,10 @@ pub struct Seen {
     pub started_ms: u64,
     /// Who streams from here, without what changes all the time.
     pub replication: Vec<howdah_rpc::peer::Standby>,
+    /// Members that stream from here, and what they have flushed.
+    pub standbys: BTreeMap<Standby, Lsn>,
+    /// What commits wait for; none: for somebody that howdah did not name.
+    pub demand: Option<Demand>,
     /// While something is left to replay: age of the last commit replayed, in steps of a second.
     pub replay_lag_ms: u64,
 }

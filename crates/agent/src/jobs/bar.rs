@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use howdah_core::Epoch;
 use howdah_postgres::hba::HbaMode;
 use howdah_postgres::procs::{Children, Kind};
 use howdah_postgres::session::Session;
@@ -52,7 +53,8 @@ pub(super) async fn pass(
     before: Session,
 ) -> Result<(Session, Processes), JobError> {
     let deadline = tokio::time::Instant::now() + STEP;
-    let (session, own) = session_after_a_reload(context, postmaster, before, deadline).await?;
+    let (session, own) =
+        session_after_a_reload(context, postmaster, before, None, deadline).await?;
     // What is not in this listing is forked later, and finds the new file.
     let mut listing = context.elephant.processes().await?;
     let mut old = clients_perhaps(&listing.children());
@@ -71,17 +73,18 @@ pub(super) async fn pass(
 }
 
 /// Reloads, and opens a session that knows of it, with its process id: it was forked after the
-/// postmaster had read the files.
-async fn session_after_a_reload(
+/// postmaster had read the files. With an epoch the guard reloads only inside its deadline.
+pub(super) async fn session_after_a_reload(
     context: &Context,
     postmaster: i32,
     before: Session,
+    authority: Option<Epoch>,
     deadline: tokio::time::Instant,
 ) -> Result<(Session, i32), JobError> {
     let elephant = &context.elephant;
     let (loaded_before, _) = loaded_at(&before).await?;
     drop(before);
-    elephant.signal(postmaster, libc::SIGHUP, None).await?;
+    elephant.signal(postmaster, libc::SIGHUP, authority).await?;
     loop {
         let session = elephant.session(STEP).await?;
         let (loaded, pid) = loaded_at(&session).await?;

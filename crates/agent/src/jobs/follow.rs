@@ -35,5 +35,6 @@ pub(super) fn upstream(context: &Context, leader: &MemberName) -> Result<Dynamic
         user: source.user,
         passfile: source.passfile,
     };
-    Ok(Dynamic::follow(upstream, None))
+    let synchronous_standby_names = elephant.names_at_rest()?;
+    Ok(Dynamic { synchronous_standby_names, ..Dynamic::follow(upstream, None) })
 }

@@ -6,6 +6,7 @@
 
 mod bar;
 pub mod data;
+mod demand;
 pub mod doors;
 pub mod follow;
 pub mod hand_over;
@@ -34,6 +35,7 @@ pub async fn run(context: &Context, action: Action) -> Result<JobOutput, JobErro
         Action::Rewind { source, epoch, fork } => data::rewind(context, &source, epoch, fork).await,
         Action::Clone { source, epoch } => data::clone(context, &source, epoch).await,
         Action::PreparePrimary { epoch } => doors::prepare(context, epoch).await,
+        Action::SetDemand { epoch, demand } => demand::set(context, epoch, demand).await,
         Action::Open { .. } => doors::open(context).await,
         Action::Renew { .. }
         | Action::Propose(_)

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use howdah_core::sync::choose::Mode;
+
 use super::answer::Answer;
 use super::shapes;
 use crate::status::Sources;
@@ -19,6 +21,15 @@ struct Health {
     noloadbalance: bool,
     tags: BTreeMap<String, String>,
     quorum: bool,
+    /// Commits wait for it.
+    waited_for: bool,
+    mode: Mode,
+}
+
+impl Health {
+    fn is_sync(&self, mode: Mode) -> bool {
+        self.waited_for && self.mode == mode
+    }
 }
 
 fn observe(sources: &Sources<'_>) -> Health {
@@ -38,6 +49,8 @@ fn observe(sources: &Sources<'_>) -> Health {
         noloadbalance: me.tags.get("noloadbalance").is_some_and(|value| value == "true"),
         tags: me.tags.into_iter().collect(),
         quorum: sources.raft.quorum,
+        waited_for: sources.is_sync_standby(sources.me),
+        mode: sources.state.settings.synchronous_mode,
     }
 }
 
@@ -95,9 +108,14 @@ pub(super) fn check(
         "" | "primary" | "read-write" | "master" | "leader" => primary,
         "replica" => replica && !health.noloadbalance && fine,
         "read-only" => primary || (replica && !health.noloadbalance && fine),
-        "async" | "asynchronous" => replica && fine,
-        "read-only-sync" | "read-only-synchronous" | "read-only-quorum" => primary,
-        "sync" | "synchronous" | "quorum" | "standby-leader" | "standby_leader" => false,
+        "async" | "asynchronous" => replica && !health.waited_for && fine,
+        "sync" | "synchronous" => replica && health.is_sync(Mode::On),
+        "quorum" => replica && health.is_sync(Mode::Quorum),
+        "read-only-sync" | "read-only-synchronous" => {
+            primary || (replica && health.is_sync(Mode::On))
+        }
+        "read-only-quorum" => primary || (replica && health.is_sync(Mode::Quorum)),
+        "standby-leader" | "standby_leader" => false,
         "health" => health.running,
         "liveness" => return Some(liveness(sources, &health)),
         "readiness" => {

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use howdah_core::sync::choose::Mode;
+
 use crate::counters::{Histogram, Kind};
 use crate::status::Sources;
 
@@ -95,8 +97,14 @@ fn patroni(page: &mut Page<'_>, sources: &Sources<'_>) {
     );
     page.flag("patroni_standby_leader", "This member leads a standby cluster", false);
     page.flag("patroni_replica", "This member is a replica", standby);
-    page.flag("patroni_sync_standby", "This member is a synchronous standby", false);
-    page.flag("patroni_quorum_standby", "This member is a quorum standby", false);
+    let mode = sources.state.settings.synchronous_mode;
+    let waited_for = |of: Mode| standby && mode == of && sources.is_sync_standby(sources.me);
+    page.flag("patroni_sync_standby", "This member is a synchronous standby", waited_for(Mode::On));
+    page.flag(
+        "patroni_quorum_standby",
+        "This member is a quorum standby",
+        waited_for(Mode::Quorum),
+    );
     let received = at(standby, own.receive_lsn);
     page.gauge("patroni_xlog_received_location", "Received position of a replica", received);
     let replayed = at(standby, own.replay_lsn);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use howdah_core::sync::choose::Mode;
 use howdah_core::{ChangeKind, ClusterState, Epoch};
 use howdah_rpc::peer::Standby;
 use serde_json::{Value, json};
@@ -62,6 +63,10 @@ pub(super) fn member(sources: &Sources<'_>) -> Value {
     if !own.replication.is_empty() {
         body["replication"] = json!(own.replication.iter().map(standby).collect::<Vec<_>>());
     }
+    if sources.is_sync_standby(sources.me) {
+        let quorum = sources.state.settings.synchronous_mode == Mode::Quorum;
+        body[if quorum { "quorum_standby" } else { "sync_standby" }] = json!(true);
+    }
     if sources.leader().is_none() {
         body["cluster_unlocked"] = json!(true);
     }
@@ -76,6 +81,11 @@ pub(super) fn rfc3339(ms: u64) -> String {
     jiff::Timestamp::from_millisecond(ms).map(|at| at.to_string()).unwrap_or_default()
 }
 
+/// As Patroni names it here: `leader`, `replica`, `sync_standby`, `quorum_standby`.
+fn role(shown: &str) -> String {
+    shown.to_ascii_lowercase().replace(' ', "_")
+}
+
 /// The cluster, in the shape of Patroni's `GET /cluster`.
 pub(super) fn cluster(sources: &Sources<'_>) -> Value {
     let shown = sources.cluster();
@@ -87,7 +97,7 @@ pub(super) fn cluster(sources: &Sources<'_>) -> Value {
             let (host, port) = member.host.rsplit_once(':').unwrap_or((&member.host, "5432"));
             let mut body = json!({
                 "name": member.name,
-                "role": if leads { "leader" } else { "replica" },
+                "role": role(&member.role),
                 "state": member.state,
                 "api_url": member.api_url,
                 "host": host,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use howdah_core::view::{Job, Stopping};
 use howdah_core::{
-    Action, ClusterState, Command, Epoch, LeaderRecord, Nonce, Outcome, Reason, Timings,
+    Action, ClusterState, Command, Decision, Epoch, LeaderRecord, Nonce, Outcome, Reason, Timings,
 };
 use howdah_guard::wire::Event;
 
@@ -35,7 +35,9 @@ impl Shell {
         // and looks would only take processor time from them.
         let holds = state.held().is_some_and(|record| record.holder == self.context.me);
         let receives = state.switchover.as_ref().is_some_and(|s| s.to == self.context.me);
-        self.context.elephant.hurry(receives && !holds || state.election.is_some());
+        let flushes =
+            matches!(self.last_reason, Some(Reason::AwaitsFlush(_) | Reason::AwaitsStandbys));
+        self.context.elephant.hurry(receives && !holds || state.election.is_some() || flushes);
         let (context, outbox) = (self.context.clone(), self.outbox.clone());
         let arming = match arming {
             None => return,
@@ -115,6 +117,7 @@ impl Shell {
             ttl_ms: state.settings.ttl_ms,
             wal_lsn: written.unwrap_or_default(),
             paused,
+            seen: state.held().map_or(0, |record| record.renewals),
         };
         // Out of maintenance mode: the guard has its deadline before anybody may count on it.
         let first = state.held().filter(|record| record.paused && !paused).map(|record| Arming {
@@ -317,6 +320,18 @@ impl Shell {
         self.context.elephant.troubles.set(Kind::Failing, text);
     }
 
+    /// Commits that wait for somebody who is not there, and commits that wait for nobody though they
+    /// should, are no errors, and yet a person wants to know of them.
+    pub(super) fn tell_of_sync(&self, decision: &Decision) {
+        let alone = matches!(decision.reason, Reason::LeadsAlone(_)).then(|| {
+            "commits wait for nobody, since no standby streams: what is written now would be lost \
+             with this member (synchronous_mode_strict would have writes wait instead)"
+                .to_owned()
+        });
+        let waits = self.local.writes_wait().filter(|_| self.local.open());
+        self.context.elephant.troubles.set(Kind::Sync, waits.or(alone));
+    }
+
     fn guard_says(&mut self, event: Event) {
         let now = self.context.clock.boot();
         match event {
@@ -369,6 +384,7 @@ fn job_of(action: &Action) -> Option<Job> {
         Action::Clone { .. } => Job::Clone,
         Action::PreparePrimary { .. } => Job::Prepare,
         Action::Open { .. } => Job::Doors,
+        Action::SetDemand { .. } => Job::Sync,
         Action::HandOver { .. } => Job::HandOver,
     })
 }
@@ -398,6 +414,7 @@ fn kind(command: &Command) -> &'static str {
         Command::RequestSwitchover { .. } => "switchover",
         Command::CancelSwitchover { .. } => "cancel-switchover",
         Command::TakeBack { .. } => "take-back",
+        Command::ChangeSync { .. } | Command::Barrier { .. } => "sync",
         Command::SetPause { .. } => "pause",
         Command::SetFence { .. } => "fence",
         _ => "other",

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use howdah_core::view::{ClusterData, DataView, Failure, Job, LocalView, PgView, RunningPg};
-use howdah_core::{BootInstant, DataId, Epoch, MemberName, Position};
+use howdah_core::sync::Demand;
+use howdah_core::view::{
+    ClusterData, DataView, Failure, Job, LocalView, PgView, RunningPg, SyncView,
+};
+use howdah_core::{BootInstant, DataId, Epoch, Lsn, MemberName, Position};
 use tokio::task::AbortHandle;
 
 use crate::elephant::{Adopted, JobOutput, Observed, Seen, Sight};
@@ -26,6 +29,12 @@ struct Server {
     authority: Option<Epoch>,
     following: Option<(MemberName, Epoch)>,
     open: bool,
+    /// What was proven to be in force, and since which position.
+    in_force: Option<(Demand, Lsn)>,
+    /// Since when nobody streams from here.
+    alone_since: Option<BootInstant>,
+    /// Since when too few of those that commits wait for are here.
+    waits_since: Option<BootInstant>,
 }
 
 /// What this member knows of its own PostgreSQL and data.
@@ -165,7 +174,7 @@ impl Local {
                 }
                 self.began_to_stream |=
                     seen.streaming && self.server.seen.as_ref().is_none_or(|old| !old.streaming);
-                self.server.seen = Some(*seen);
+                self.saw(*seen, now);
             }
             Sight::StartingUp => self.server.silent_since = None,
             Sight::Alive => self.server.silent_since = None,
@@ -173,6 +182,34 @@ impl Local {
                 self.server.silent_since.get_or_insert(observed.asked);
             }
         }
+    }
+
+    fn saw(&mut self, seen: Seen, now: BootInstant) {
+        let server = &mut self.server;
+        server.alone_since = seen.standbys.is_empty().then(|| server.alone_since.unwrap_or(now));
+        let waits = short_of(&seen).is_some();
+        server.waits_since = waits.then(|| server.waits_since.unwrap_or(now));
+        // Whoever set something else, by hand even: nothing is proven any more.
+        let same = |(demand, _): &(Demand, Lsn)| seen.demand.as_ref() == Some(demand);
+        server.in_force = server.in_force.take().filter(same);
+        server.seen = Some(seen);
+    }
+
+    /// Why commits wait now, and what would end that.
+    pub fn writes_wait(&self) -> Option<String> {
+        let seen = self.server.seen.as_ref().filter(|_| self.server.pid.is_some())?;
+        let short = short_of(seen)?;
+        Some(if short.is_empty() {
+            "commits wait: no standby streams that they could wait for".to_owned()
+        } else {
+            format!("commits wait until one of {short} streams again")
+        })
+    }
+
+    /// For how long they have waited, milliseconds; to a second, so that it does not change all the
+    /// time.
+    pub fn writes_wait_ms(&self, now: BootInstant) -> u64 {
+        self.server.waits_since.map_or(0, |since| now.since(since).as_secs() * 1000)
     }
 
     /// What `decide` sees.
@@ -216,6 +253,12 @@ impl Local {
                 replayed: seen.replayed,
                 open: server.open,
                 authority: server.authority,
+                standbys: seen.standbys.clone(),
+                sync: SyncView {
+                    demand: seen.demand.clone(),
+                    in_force_at: server.in_force.as_ref().map(|(_, since)| *since),
+                    alone_since: server.alone_since,
+                },
             }),
         }
     }
@@ -325,8 +368,12 @@ impl Local {
             JobOutput::Promoted { epoch, seen } => {
                 self.server.authority = Some(epoch);
                 self.server.open = false;
-                self.server.seen = Some(*seen);
+                self.saw(*seen, now);
                 self.since = now;
+            }
+            JobOutput::DemandInForce { demand, since, seen } => {
+                self.server.in_force = Some((demand, since));
+                self.saw(*seen, now);
             }
             JobOutput::Followed { leader, epoch } => {
                 self.promise = self.promise.max(epoch);
@@ -381,4 +428,13 @@ impl Local {
     pub fn checkpointed(&self) -> bool {
         self.checkpointed
     }
+}
+
+/// Those that commits wait for and that do not stream, where too few do; none: enough are here.
+fn short_of(seen: &Seen) -> Option<String> {
+    let demand = seen.demand.as_ref().filter(|_| !seen.in_recovery)?;
+    let here = |one: &&howdah_core::sync::Standby| seen.standbys.contains_key(one);
+    let missing = || demand.standbys.iter().filter(|one| !here(one));
+    let short = demand.standbys.len() - missing().count() < demand.acks;
+    short.then(|| howdah_core::sync::names(missing()))
 }

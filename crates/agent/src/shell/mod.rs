@@ -207,6 +207,7 @@ impl Shell {
         let decision = decide(&self.view(&state));
         self.tell(&decision);
         self.tell_what_fails();
+        self.tell_of_sync(&decision);
         self.publish(&state, &decision);
         self.count(&state);
         for action in &decision.actions {

@@ -53,6 +53,8 @@ impl Shell {
             replication_state: replication_state(seen),
             replication: seen.map(|seen| seen.replication.clone()).unwrap_or_default(),
             replay_lag_ms: seen.map_or(0, |seen| seen.replay_lag_ms),
+            writes_wait: self.local.writes_wait().unwrap_or_default(),
+            writes_wait_ms: self.local.writes_wait_ms(now),
         };
         self.context.board.publish(status);
     }

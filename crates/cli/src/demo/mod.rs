@@ -139,7 +139,7 @@ async fn live(
 /// One leader that can be written to, and everybody else streaming from it.
 pub(crate) fn healthy(status: &ClusterStatus, size: usize) -> bool {
     let leaders = status.members.iter().filter(|m| m.role == "Leader" && m.state == "running");
-    let streaming = status.members.iter().filter(|m| m.role == "Replica" && m.state == "streaming");
+    let streaming = status.members.iter().filter(|m| m.role != "Leader" && m.state == "streaming");
     status.quorum
         && status.not_writable_because.is_empty()
         && leaders.count() == 1

@@ -36,6 +36,7 @@ fn renewal(number: u64) -> Command {
         ttl_ms: 5000,
         wal_lsn: Lsn(number * 8192),
         paused: false,
+        seen: 0,
     }
 }
 

@@ -174,5 +174,6 @@ pub fn renewal(number: u64) -> Command {
         ttl_ms: 5000,
         wal_lsn: Lsn(number),
         paused: false,
+        seen: 0,
     }
 }

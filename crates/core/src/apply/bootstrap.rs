@@ -54,7 +54,7 @@ pub(super) fn apply(
                 record.reserved = position.timeline;
                 record.wal_lsn = position.lsn;
             }
-            state.sync = SyncState::Async { since: epoch };
+            state.sync = SyncState::Async { since: epoch, generation: 0 };
             change.timeline = Some((position.timeline, position.lsn));
             state.keep(change);
             let text = format!("{member} leads with epoch {epoch}: its data begins the cluster");

@@ -1,13 +1,14 @@
 //! Elections: opened over a lapsed lease, voted in, closed with a winner.
 
-use super::{Entry, change_of, grant};
+use super::{Entry, change_of, grant, is_whole};
 use crate::command::{Command, Rejection};
 use crate::election::{Count, count};
 use crate::ids::{Epoch, MemberName, WallTime};
 use crate::record::{
     Ballot, ChangeKind, Election, EventKind, FailoverWish, LeaseState, OpenReason, Verdict,
 };
-use crate::state::ClusterState;
+use crate::state::{ClusterState, SyncState};
+use crate::sync::{Standby, names};
 
 pub(super) fn apply(
     state: &mut ClusterState,
@@ -109,9 +110,7 @@ fn close(
     let election = state.election.clone().filter(|election| election.epoch == epoch);
     let election = election.ok_or(Rejection::NoElection(epoch))?;
     let count = count(state, &election);
-    let Some(winner) = count.winner.clone() else {
-        return Err(Rejection::NobodyEligible(nobody(&count.verdicts)));
-    };
+    let winner = count.winner.clone()?;
     let reason = why_won(&election, &count, &winner);
     let mut change = change_of(state, ChangeKind::Election, &winner, at, reason.clone());
     change.bar = count.bar;
@@ -119,41 +118,46 @@ fn close(
     change.waited_ms = waited_ms;
     change.not_heard = not_heard;
     change.allow_data_loss = election.allow_data_loss;
-    let incarnation = election.ballots[&winner].incarnation;
+    let Ballot { incarnation, data_id, .. } = election.ballots[&winner];
+    let unheard = without_quorum(state, &election);
     let epoch = grant(state, winner.clone(), incarnation);
+    if let Some(unheard) = unheard {
+        state.sync = SyncState::Async { since: epoch, generation: state.sync.generation() + 1 };
+        let text = format!(
+            "an operator let the election close without {unheard}: acknowledged writes may be lost"
+        );
+        state.note(entry.index, at, EventKind::Sync, &winner, text);
+    }
+    is_whole(state, &winner, data_id);
     state.keep(change);
     let text = format!("{winner} leads with epoch {epoch}: {reason}");
     state.note(entry.index, at, EventKind::Elected, &winner, text);
     Ok(())
 }
 
-fn nobody(verdicts: &[Verdict]) -> String {
-    if verdicts.is_empty() {
-        return "nobody has voted".into();
-    }
-    let all: Vec<String> = verdicts
-        .iter()
-        .map(|verdict| {
-            let why = verdict.ineligible.as_deref().unwrap_or("eligible");
-            format!("{} ({why})", verdict.member)
-        })
-        .collect();
-    all.join(", ")
+/// Of those that commits waited for, who was not heard in an election that may lose writes.
+fn without_quorum(state: &ClusterState, election: &Election) -> Option<String> {
+    let sync = state.sync.record().filter(|_| election.allow_data_loss)?;
+    let heard = |one: &&Standby| {
+        election.ballots.get(&one.member).is_some_and(|ballot| ballot.data_id == one.data_id)
+    };
+    Some(names(sync.pair.voters.iter().filter(|one| !heard(one))))
 }
 
 fn why_won(election: &Election, count: &Count, winner: &MemberName) -> String {
     let eligible: Vec<&Verdict> =
         count.verdicts.iter().filter(|verdict| verdict.ineligible.is_none()).collect();
-    let equals = eligible.iter().filter(|verdict| verdict.reach == count.bar).count();
-    let bar = count.bar.map(|bar| bar.to_string()).unwrap_or_default();
+    let reach = eligible.iter().find(|verdict| verdict.chosen).and_then(|verdict| verdict.reach);
+    let equals = eligible.iter().filter(|verdict| verdict.reach == reach).count();
+    let at = reach.map(|reach| reach.to_string()).unwrap_or_default();
     let why = if eligible.len() == 1 {
-        format!("it alone was eligible, at {bar}")
+        format!("it alone was eligible, at {at}")
     } else if equals == 1 {
-        format!("it reaches farthest, {bar}")
+        format!("it reaches farthest, {at}")
     } else if election.preferred.as_ref() == Some(winner) {
-        format!("an operator prefers it among the {equals} that reach {bar}")
+        format!("an operator prefers it among the {equals} that reach {at}")
     } else {
-        format!("first by priority and name among the {equals} that reach {bar}")
+        format!("first by priority and name among the {equals} that reach {at}")
     };
     format!("{}; {why}", election.reason)
 }

@@ -12,13 +12,16 @@ pub(super) fn apply(
     command: Command,
 ) -> Result<(), Rejection> {
     match command {
-        Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn, paused } => {
+        Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn, paused, seen } => {
             let record = held_record(state, epoch)?;
             if record.incarnation != incarnation {
                 return Err(Rejection::OtherIncarnation(record.incarnation));
             }
             if record.evicted {
                 return Err(Rejection::Evicted(epoch));
+            }
+            if record.paused != paused && record.renewals != seen {
+                return Err(Rejection::Stale { epoch, renewals: record.renewals });
             }
             record.renewals += 1;
             record.nonce = nonce;

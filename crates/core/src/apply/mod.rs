@@ -11,12 +11,14 @@ mod election;
 mod lease;
 mod membership;
 mod switchover;
+mod sync;
 mod upkeep;
 
 use crate::command::{Command, Outcome, Rejection};
-use crate::ids::{Epoch, Incarnation, MemberName, Timeline, WallTime};
+use crate::ids::{DataId, Epoch, Incarnation, MemberName, Timeline, WallTime};
 use crate::record::{LeaderRecord, LeaseState};
-use crate::state::ClusterState;
+use crate::state::{ClusterState, SyncState};
+use crate::sync::Standby;
 
 impl ClusterState {
     /// Applies one command of the log; `index` is its position there.
@@ -37,6 +39,9 @@ impl ClusterState {
             | Command::CastBallot { .. }
             | Command::CloseElection { .. }
             | Command::Failover { .. } => election::apply(self, entry, command),
+            Command::ChangeSync { .. } | Command::Barrier { .. } => {
+                sync::apply(self, entry, command)
+            }
             Command::SetPause { .. } | Command::SetFence { .. } => {
                 upkeep::apply(self, entry, command)
             }
@@ -94,6 +99,14 @@ fn grant(state: &mut ClusterState, to: MemberName, incarnation: Incarnation) -> 
     state.transfer = None;
     state.failover = None;
     epoch
+}
+
+/// Whoever won an election, or took over, has every commit that was acknowledged so far; nothing can be
+/// acknowledged under the old pair any more.
+fn is_whole(state: &mut ClusterState, member: &MemberName, data_id: DataId) {
+    if let SyncState::Sync(sync) = &mut state.sync {
+        sync.whole.insert(Standby { member: member.clone(), data_id });
+    }
 }
 
 /// A change of leader as far as every kind has it.

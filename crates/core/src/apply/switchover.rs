@@ -1,11 +1,12 @@
 //! The planned hand-over: asked for, carried out, given up, taken back.
 
-use super::{Entry, change_of, grant, held_record};
+use super::{Entry, change_of, grant, held_record, is_whole};
 use crate::command::{Command, Rejection};
 use crate::election;
 use crate::ids::{Epoch, Incarnation, Lsn, MemberName, WallTime};
 use crate::record::{Ballot, ChangeKind, EventKind, Switchover, Transfer};
 use crate::state::ClusterState;
+use crate::sync::Standby;
 
 pub(super) fn apply(
     state: &mut ClusterState,
@@ -103,6 +104,16 @@ fn transfer(
     if state.switchover.as_ref() != Some(&wanted) {
         return Err(Rejection::NoSwitchover);
     }
+    if state.barrier_pending() {
+        return Err(Rejection::BarrierPending(giver.epoch));
+    }
+    let synchronous = state.sync.record().is_none_or(|sync| {
+        sync.pair.voters.contains(&Standby { member: to.clone(), data_id: ballot.data_id })
+    });
+    if !synchronous {
+        let why = "commits do not wait for it".to_owned();
+        return Err(Rejection::NotEligible { member: to, why });
+    }
     let mut verdict = election::judge(state, &to, &ballot, None);
     if let Some(why) = verdict.ineligible {
         return Err(Rejection::NotEligible { member: to, why });
@@ -120,6 +131,7 @@ fn transfer(
     change.former_wal_lsn = giver.shutdown_lsn;
     change.verdicts.push(verdict);
     let epoch = grant(state, to.clone(), ballot.incarnation);
+    is_whole(state, &to, ballot.data_id);
     if let Some(record) = state.leader.as_mut() {
         record.wal_lsn = record.wal_lsn.max(giver.shutdown_lsn);
     }

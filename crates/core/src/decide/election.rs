@@ -4,11 +4,11 @@
 //! for those it hears, within a window, but whether a close is *valid* is `apply`'s to say.
 
 use crate::action::{Action, Decision};
-use crate::command::Command;
+use crate::command::{Command, Rejection};
 use crate::election::count;
 use crate::ids::{BootInstant, MemberName, WallTime};
 use crate::reason::Reason;
-use crate::record::{Election, LeaseState, OpenReason};
+use crate::record::{Election, LeaseState, OpenReason, Verdict};
 use crate::view::{DataView, Job, PeerData, PgView, View};
 
 /// Starts that may fail in a row before a member votes that it may not lead.
@@ -141,17 +141,12 @@ fn close(view: &View<'_>, open: &Election) -> Decision {
         return Decision::wait(Reason::ElectionAwaits(first.clone())).until(patience);
     }
     let count = count(view.state, open);
-    let Some(winner) = count.winner else {
-        let verdicts: Vec<String> = count
-            .verdicts
-            .iter()
-            .filter_map(|verdict| {
-                let why = verdict.ineligible.as_ref()?;
-                Some(format!("{}: {why}", verdict.member))
-            })
-            .collect();
-        let why = if verdicts.is_empty() { "nobody has voted".into() } else { verdicts.join("; ") };
-        return Decision::wait(Reason::ElectionStuck(why));
+    let winner = match count.winner {
+        Ok(winner) => winner,
+        Err(Rejection::NobodyEligible(_)) => {
+            return Decision::wait(Reason::ElectionStuck(nobody(&count.verdicts)));
+        }
+        Err(why) => return Decision::wait(Reason::ElectionStuck(why.to_string())),
     };
     // Whoever fell under its last lease wins only if after a ttl there is still nobody else.
     let lapsed = opened + view.timings.ttl;
@@ -166,6 +161,17 @@ fn close(view: &View<'_>, open: &Election) -> Decision {
         at: WallTime::default(),
     };
     Decision::act(Action::Propose(Box::new(command)), Reason::ClosesElection(winner))
+}
+
+fn nobody(verdicts: &[Verdict]) -> String {
+    let verdicts: Vec<String> = verdicts
+        .iter()
+        .filter_map(|verdict| {
+            let why = verdict.ineligible.as_ref()?;
+            Some(format!("{}: {why}", verdict.member))
+        })
+        .collect();
+    if verdicts.is_empty() { "nobody has voted".into() } else { verdicts.join("; ") }
 }
 
 /// Everybody who has not voted, for people to read.

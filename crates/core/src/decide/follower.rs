@@ -41,8 +41,9 @@ fn clone(view: &View<'_>, why: impl Fn(MemberName) -> Reason) -> Decision {
         return Decision::wait(Reason::AwaitsLeader(view.state.epoch()));
     };
     let source = record.holder.clone();
-    // Roles and slots are there when its first checkpoint is.
-    if !ready(view, record).is_some_and(|peer| peer.open && peer.checkpointed) {
+    // Roles and slots are there when its first checkpoint is. Clients may be out yet: those that
+    // copy or rewind are let in before them.
+    if !ready(view, record).is_some_and(|peer| peer.checkpointed) {
         return Decision::wait(Reason::CloneAwaits(source));
     }
     let action = Action::Clone { source: source.clone(), epoch: record.epoch };
@@ -116,7 +117,7 @@ fn rewind(view: &View<'_>, data: &ClusterData, record: &LeaderRecord, fork: Posi
     let source = record.holder.clone();
     // Before its first checkpoint on the new timeline the source's control file names the old one,
     // and pg_rewind would see nothing to do.
-    if !ready(view, record).is_some_and(|peer| peer.checkpointed && peer.open) {
+    if !ready(view, record).is_some_and(|peer| peer.checkpointed) {
         return Decision::wait(Reason::RewindAwaits(source));
     }
     let action = Action::Rewind { source, epoch: record.epoch, fork };
@@ -165,7 +166,7 @@ fn following(
     }
     // The disk may hold more than was replayed yet.
     let end = data.disk_end.map_or(pg.received, |end| end.lsn.max(pg.received));
-    let source = ready(view, record).filter(|peer| peer.open);
+    let source = ready(view, record);
     if source.and_then(|peer| peer.oldest_wal).is_some_and(|oldest| oldest > end) {
         return clone(view, |from| Reason::ClonesAfterFailure {
             why: format!("needs WAL from {end} that {from} no longer has"),

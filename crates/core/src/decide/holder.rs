@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use super::authority::{disk_lsn, promised};
-use super::time_of;
+use super::{sync, time_of};
 use crate::action::{Action, Decision};
 use crate::command::Command;
 use crate::ids::{Epoch, MemberName, WallTime};
 use crate::reason::Reason;
 use crate::record::{LeaderRecord, Member};
+use crate::sync::Standby;
 use crate::view::{DataView, Job, PgView, RunningPg, View};
 
 /// In-place starts that may fail before the lease is given back, if somebody else could lead.
@@ -177,14 +178,23 @@ fn serve(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Decision {
         return hand_over(view, record, pg, pending.to.clone());
     }
     if !pg.open {
+        if let Some(decision) = sync::before_clients(view, record, pg) {
+            // Whoever has to be rewound or copied before it can stream waits for these.
+            let waits = decision.actions.is_empty() && !view.local.primary_prepared;
+            return if waits { prepare(view, record) } else { decision };
+        }
         let open = Decision::act(Action::Open { epoch: record.epoch }, Reason::LetsClientsIn);
         return view.unless_failed(Job::Doors, open);
     }
     if !view.local.primary_prepared {
-        let action = Action::PreparePrimary { epoch: record.epoch };
-        return view.unless_failed(Job::Prepare, Decision::act(action, Reason::Prepares));
+        return prepare(view, record);
     }
-    Decision::wait(Reason::Leads(record.epoch))
+    sync::walk(view, record, pg).unwrap_or_else(|| Decision::wait(Reason::Leads(record.epoch)))
+}
+
+fn prepare(view: &View<'_>, record: &LeaderRecord) -> Decision {
+    let action = Action::PreparePrimary { epoch: record.epoch };
+    view.unless_failed(Job::Prepare, Decision::act(action, Reason::Prepares))
 }
 
 /// A hand-over that failed is given up before anything else: it has stopped PostgreSQL, and would
@@ -226,6 +236,15 @@ pub(super) fn why_not_ready(
     }
     if !peer.in_recovery || peer.streaming_epoch != epoch {
         return Some(format!("{to} does not stream from this leader"));
+    }
+    if view.state.barrier_pending() {
+        return Some("this leader has not passed its barrier yet".into());
+    }
+    if let Some(sync) = view.state.sync.record() {
+        let standby = Standby { member: to.clone(), data_id: peer.data_id };
+        if !sync.pair.voters.contains(&standby) {
+            return Some(format!("commits do not wait for {to}"));
+        }
     }
     let behind = pg.received.bytes_since(peer.position.lsn);
     let allowed = view.state.settings.maximum_lag_on_failover_bytes;

@@ -12,6 +12,7 @@ mod election;
 mod follower;
 mod holder;
 mod shutdown;
+mod sync;
 mod upkeep;
 
 use std::time::Duration;

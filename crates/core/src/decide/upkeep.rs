@@ -5,7 +5,7 @@
 //! their deadlines, do the work. A fenced member stands in no election and starts nothing.
 
 use super::holder::{best_candidate, why_not_ready};
-use super::shutdown;
+use super::{shutdown, sync};
 use crate::action::{Action, Decision};
 use crate::command::Command;
 use crate::ids::WallTime;
@@ -32,8 +32,16 @@ pub(super) fn pauses(view: &View<'_>, record: &LeaderRecord) -> bool {
 
 /// The holder in maintenance mode.
 pub(super) fn paused_holder(view: &View<'_>, record: &LeaderRecord) -> Decision {
-    let reason = if pauses(view, record) { Reason::Paused } else { Reason::LeavesPause };
-    Decision::wait(reason)
+    if !pauses(view, record) {
+        return Decision::wait(Reason::LeavesPause);
+    }
+    // Whom commits wait for is no matter of who leads: a standby that goes must not stop writes.
+    let walks = match &view.local.pg {
+        PgView::Running(pg) if !pg.in_recovery && pg.open => sync::walk(view, record, pg),
+        _ => None,
+    };
+    let acts = walks.filter(|decision| !decision.actions.is_empty());
+    acts.unwrap_or_else(|| Decision::wait(Reason::Paused))
 }
 
 /// What a member that does not lead would do, but for what it must not do by itself in pause.

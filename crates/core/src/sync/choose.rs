@@ -7,11 +7,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Demand, Standby};
 use crate::ids::Lsn;
 
 /// Whether, and how, commits wait.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// They do not.
     #[default]
@@ -20,6 +23,16 @@ pub enum Mode {
     On,
     /// For so many of all that qualify.
     Quorum,
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Mode::Off => "off",
+            Mode::On => "on",
+            Mode::Quorum => "quorum",
+        })
+    }
 }
 
 /// A standby as the primary sees it.
@@ -33,7 +46,7 @@ pub struct Candidate {
     pub may_lead: bool,
     /// Tag `nosync`.
     pub nosync: bool,
-    /// Tag `sync_priority`; more is better.
+    /// Tag `sync_priority`; more is better, 0 is as good as `nosync`.
     pub priority: u32,
     /// What it has flushed.
     pub flushed: Lsn,
@@ -63,7 +76,8 @@ pub fn choose(
     };
     let mut fit: Vec<&Candidate> = candidates
         .iter()
-        .filter(|one| one.streaming && one.may_lead && !one.nosync && near(one))
+        .filter(|one| one.streaming && one.may_lead && near(one))
+        .filter(|one| !one.nosync && one.priority > 0)
         .collect();
     let stays = |candidate: &Candidate| present.standbys.contains(&candidate.standby);
     fit.sort_by_key(|one| {
@@ -140,10 +154,11 @@ mod tests {
     #[test]
     fn who_cannot_help_is_left_out() {
         type Change = fn(&mut Candidate);
-        let changes: [(&str, Change); 4] = [
+        let changes: [(&str, Change); 5] = [
             ("not streaming", |one| one.streaming = false),
             ("nofailover", |one| one.may_lead = false),
             ("nosync", |one| one.nosync = true),
+            ("sync_priority: 0", |one| one.priority = 0),
             ("far behind", |one| one.flushed = Lsn(0)),
         ];
         let wish = Wish { lag_most: Some(500), ..QUORUM };

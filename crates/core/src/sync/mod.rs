@@ -1,8 +1,7 @@
 //! Synchronous replication: what the log asks of a promotion, what PostgreSQL asks of a commit, and
 //! the walk from one such pair to another. Pure; the rules S7 and S8 are told here.
 //!
-//! Called by its tests alone so far: this version replicates asynchronously, and nothing of this is in
-//! the log yet.
+//! Called by `decide` of the member that leads, and by `apply` and `election` for the log's side.
 //!
 //! Two things must fit together. The log's *pair* says that an election closes only with `votes` promised
 //! ballots of the members in `voters`. PostgreSQL's *demand* says that a commit is acknowledged only
@@ -26,7 +25,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{DataId, MemberName};
+use crate::ids::{DataId, Lsn, MemberName};
 
 /// A member with the contents of its data directory. The same member with other contents is
 /// somebody else: what it acknowledged before may be gone.
@@ -56,7 +55,41 @@ pub struct Demand {
     pub standbys: BTreeSet<Standby>,
 }
 
+/// More than there can ever be standbys; far from the largest number, so that sums do not overflow.
+const IMPOSSIBLE: usize = 1 << 20;
+
 impl Demand {
+    /// Asks for nobody: a commit is acknowledged when it is on the primary's own disk.
+    pub fn nobody() -> Self {
+        Self::default()
+    }
+
+    /// Cannot be met: nothing is acknowledged. A standby carries it, so that a commit that should slip
+    /// through before the primary has asked for somebody waits.
+    pub fn blocked() -> Self {
+        Self { acks: IMPOSSIBLE, standbys: BTreeSet::new() }
+    }
+
+    /// Whether it is the one that cannot be met.
+    pub fn is_blocked(&self) -> bool {
+        self.acks > self.standbys.len()
+    }
+
+    /// Whether this many of its standbys, of those with flush positions here, have flushed `lsn`.
+    pub fn is_flushed<'a>(
+        &self,
+        lsn: Lsn,
+        mut flushed: impl Iterator<Item = (&'a Standby, Lsn)>,
+    ) -> bool {
+        let mut who = BTreeSet::new();
+        for (standby, at) in flushed.by_ref() {
+            if at >= lsn && self.standbys.contains(standby) {
+                who.insert(standby);
+            }
+        }
+        who.len() >= self.acks
+    }
+
     /// Whether it can be met at all, and asks for anybody.
     pub fn is_meaningful(&self) -> bool {
         (1..=self.standbys.len()).contains(&self.acks)
@@ -78,6 +111,12 @@ impl Pair {
         self.votes + demand.acks > self.voters.union(&demand.standbys).count()
     }
 
+    /// The least that commits must ask for so that this is enough for elections.
+    pub fn demand(&self) -> Demand {
+        let acks = (self.voters.len() + 1).saturating_sub(self.votes);
+        Demand { acks, standbys: self.voters.clone() }
+    }
+
     /// Whether an election can close at all.
     pub fn can_be_met(&self) -> bool {
         self.votes <= self.voters.len()
@@ -94,6 +133,48 @@ pub struct InForce<'a> {
     /// Besides, everything that was acknowledged before that has been flushed as it asks. A demand for
     /// a standby that has died is never flushed, and must be left all the same.
     pub flushed: bool,
+}
+
+impl std::fmt::Display for Standby {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.member.fmt(f)
+    }
+}
+
+/// Names, for people.
+pub fn names<'a>(standbys: impl IntoIterator<Item = &'a Standby>) -> String {
+    let names: Vec<&str> = standbys.into_iter().map(|one| one.member.as_str()).collect();
+    names.join(", ")
+}
+
+/// `1 of n2, n3`; where it is all of them, only their names.
+fn some_of(
+    f: &mut std::fmt::Formatter<'_>,
+    count: usize,
+    of: &BTreeSet<Standby>,
+) -> std::fmt::Result {
+    if count == of.len() {
+        return f.write_str(&names(of));
+    }
+    write!(f, "{count} of {}", names(of))
+}
+
+impl std::fmt::Display for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        some_of(f, self.votes, &self.voters)
+    }
+}
+
+impl std::fmt::Display for Demand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_blocked() {
+            f.write_str("somebody who is not there")
+        } else if self.acks == 0 {
+            f.write_str("nobody")
+        } else {
+            some_of(f, self.acks, &self.standbys)
+        }
+    }
 }
 
 /// One step on the way.

@@ -41,6 +41,8 @@ pub struct Probe {
     pub upstream: String,
     /// As 150018.
     pub server_version: u32,
+    /// The setting, as the postmaster has read it last.
+    pub synchronous_standby_names: String,
 }
 
 /// The walreceiver's state.
@@ -114,7 +116,8 @@ const SERVER: &str = "SELECT r, (SELECT system_identifier FROM pg_control_system
   (extract(epoch FROM pg_postmaster_start_time()) * 1000)::int8,
   (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000)::int8,
   coalesce((SELECT string_agg(name, ' ' ORDER BY name) FROM pg_settings WHERE pending_restart), ''),
-  current_setting('primary_conninfo'), current_setting('server_version_num')
+  current_setting('primary_conninfo'), current_setting('server_version_num'),
+  current_setting('synchronous_standby_names')
 FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) AS role";
 
 const RECEIVER: &str = "SELECT pid, status, sender_host, sender_port,
@@ -193,6 +196,7 @@ fn server_row(row: &TextRow) -> Result<Probe, SessionError> {
         pending_restart: pending.split_whitespace().map(str::to_owned).collect(),
         upstream: row.text(12, WHAT)?.to_owned(),
         server_version: row.value(13, WHAT)?,
+        synchronous_standby_names: row.text(14, WHAT)?.to_owned(),
         ..Probe::default()
     })
 }

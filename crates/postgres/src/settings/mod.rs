@@ -7,6 +7,7 @@
 //! Invariants: no password in any of it; a value cannot break out of its quotes or its line.
 
 mod conf;
+mod sync_names;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use howdah_core::{DataId, MemberName, Timeline};
 
 pub use conf::{Rendered, render_conf};
+pub use sync_names::{parse_sync_names, sync_names};
 pub use text::{clean_auto_conf, conninfo_value, quote, with_include};
 
 /// Sockets have at most 107 bytes for their path, of which the name takes some.

@@ -1,10 +1,13 @@
 //! The script's commands that go into the log, and those that set what a member sees.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::time::Duration;
 
 use howdah_core::record::{Ballot, Member};
-use howdah_core::view::{ClusterData, DataView, PgView, RunningPg};
+use howdah_core::sync::choose::Mode;
+use howdah_core::sync::{Demand, Pair, Standby};
+use howdah_core::view::{ClusterData, DataView, PgView, RunningPg, SyncView};
 use howdah_core::{
     ClusterId, Command, DataId, Epoch, HistoryEntry, Incarnation, Lsn, MemberName, NodeId, Nonce,
     OpenReason, Position, Profile, Settings, Timings, WallTime,
@@ -24,6 +27,7 @@ impl World {
             "bootstrap" => return self.bootstrap(args),
             "vote" => return self.vote(args),
             "member" => return self.join(args),
+            "sync" | "barrier" => return self.change_sync(name, args),
             "renew" | "record" => {
                 let epoch = args.epoch("epoch")?.unwrap_or(self.state.epoch());
                 let renews = name == "renew";
@@ -119,12 +123,65 @@ impl World {
         self.commit(Command::UpsertMember { name, member, at: WallTime(0) })
     }
 
+    /// `sync n1 votes=2/n2,n3`, `sync n1 async`, `barrier n2 acks=1/n3 at=0/4000000`.
+    fn change_sync(&mut self, name: &str, args: &mut Args<'_>) -> Output {
+        let member = args.member()?;
+        let incarnation = self.incarnation(&member)?;
+        let epoch = args.epoch("epoch")?.unwrap_or(self.state.epoch());
+        let generation = args.number("generation")?.unwrap_or(self.state.sync.generation());
+        let data_id = self.member(&member)?.local.data_id;
+        let at = WallTime(0);
+        if name == "barrier" {
+            let lsn = args.lsn("at")?.unwrap_or_default();
+            let (acks, standbys) = self.some_of(args.text("acks").ok_or("acks=N/MEMBERS")?)?;
+            let demand = Demand { acks, standbys };
+            return self.commit(Command::Barrier {
+                epoch,
+                incarnation,
+                generation,
+                data_id,
+                lsn,
+                demand,
+                at,
+            });
+        }
+        let pair = match args.text("votes") {
+            Some(text) => {
+                let (votes, voters) = self.some_of(text)?;
+                Some(Pair { votes, voters })
+            }
+            None if args.word() == Some("async") => None,
+            None => return Err("votes=N/MEMBERS, or async".into()),
+        };
+        let why = "the script says so".to_owned();
+        self.commit(Command::ChangeSync { epoch, incarnation, generation, data_id, pair, why, at })
+    }
+
+    /// `1/n2,n3`: so many of these members, with their present contents.
+    pub(super) fn some_of(&self, text: &str) -> Result<(usize, BTreeSet<Standby>), Box<dyn Error>> {
+        let (count, names) = text.split_once('/').ok_or("write N/MEMBER,MEMBER")?;
+        let standbys = names.split(',').filter(|name| !name.is_empty());
+        let standby = |name: &str| {
+            let world = self.members.get(&name.into()).ok_or_else(|| format!("no {name}"))?;
+            Ok::<_, String>(Standby { member: name.into(), data_id: world.local.data_id })
+        };
+        Ok((count.parse()?, standbys.map(standby).collect::<Result<_, _>>()?))
+    }
+
     /// `found n1 n2 n3 [ttl=5000]`: a group with these members, all with empty data directories.
     fn found(&mut self, args: &mut Args<'_>) -> Output {
         let mut settings = Settings::default();
         if let Some(ttl) = args.number("ttl")? {
             settings.ttl_ms = ttl;
         }
+        settings.synchronous_mode = match args.text("mode") {
+            None | Some("off") => Mode::Off,
+            Some("on") => Mode::On,
+            Some("quorum") => Mode::Quorum,
+            Some(other) => return Err(format!("no mode {other}").into()),
+        };
+        settings.synchronous_mode_strict = args.text("strict").is_some();
+        settings.synchronous_node_count = args.number("count")?.unwrap_or(1);
         let expected = args.number("expected")?;
         let (cluster_id, scope) = (ClusterId(1), "demo".to_owned());
         self.commit(Command::FoundGroup { cluster_id, scope, settings })?;
@@ -210,24 +267,43 @@ impl World {
                 replayed: end.lsn,
                 open: true,
                 authority: leads.then_some(Epoch(1)),
+                standbys: BTreeMap::new(),
+                sync: asks_nobody(),
             });
         }
-        self.renewed(&member, Epoch(1), end.lsn, false)
+        self.renewed(&member, Epoch(1), end.lsn, false, None)
     }
 
     fn renew(&mut self, epoch: Epoch, args: &mut Args<'_>) -> Output {
         let name = args.member()?;
         let lsn = args.lsn("lsn")?.unwrap_or_default();
         let paused = args.word() == Some("paused");
-        self.renewed(&name, epoch, lsn, paused)
+        let seen = args.number("seen")?;
+        self.renewed(&name, epoch, lsn, paused, seen)
     }
 
-    fn renewed(&mut self, name: &MemberName, epoch: Epoch, wal_lsn: Lsn, paused: bool) -> Output {
+    fn renewed(
+        &mut self,
+        name: &MemberName,
+        epoch: Epoch,
+        wal_lsn: Lsn,
+        paused: bool,
+        seen: Option<u64>,
+    ) -> Output {
         let incarnation = self.incarnation(name)?;
         let ttl_ms = self.state.settings.ttl_ms;
         let nonce = Nonce(self.index);
-        let output =
-            self.commit(Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn, paused })?;
+        let now_seen = self.state.leader.as_ref().map_or(0, |record| record.renewals);
+        let seen = seen.unwrap_or(now_seen);
+        let output = self.commit(Command::Renew {
+            epoch,
+            incarnation,
+            nonce,
+            ttl_ms,
+            wal_lsn,
+            paused,
+            seen,
+        })?;
         if output.is_empty() {
             let timings = Timings::for_profile(Profile::Default, Duration::from_secs(5))?;
             let now = self.now;
@@ -273,6 +349,11 @@ impl World {
         let at = WallTime(0);
         self.commit(Command::RecordTimeline { epoch, incarnation, timeline, history, at })
     }
+}
+
+/// A server whose commits wait for nobody.
+pub(super) fn asks_nobody() -> SyncView {
+    SyncView { demand: Some(Demand::nobody()), ..SyncView::default() }
 }
 
 pub(super) fn data_at(end: Position) -> ClusterData {

@@ -1,11 +1,13 @@
 //! `local`: what a member knows of itself, as a script sets it.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 
+use howdah_core::sync::{Demand, Standby};
 use howdah_core::view::{
-    ClusterData, DataView, Failure, Job, LeaseView, PgView, RunningPg, Stopping,
+    ClusterData, DataView, Failure, Job, LeaseView, PgView, RunningPg, Stopping, SyncView,
 };
-use howdah_core::{Epoch, Incarnation};
+use howdah_core::{DataId, Epoch, Incarnation, Lsn};
 
 use super::commands::{SYSTEM, data_at, fork};
 use super::parse::Args;
@@ -14,12 +16,36 @@ use super::world::{MemberWorld, World};
 type Output = Result<String, Box<dyn Error>>;
 
 impl World {
+    /// `n2:0/4000000,n3`: who streams, and what they have flushed.
+    fn standbys(&self, text: Option<&str>) -> Result<BTreeMap<Standby, Lsn>, Box<dyn Error>> {
+        let mut standbys = BTreeMap::new();
+        for one in text.unwrap_or_default().split(',').filter(|one| !one.is_empty()) {
+            let (name, lsn) = one.split_once(':').unwrap_or((one, "0/3000000"));
+            let (_, standby) = self.some_of(&format!("0/{name}"))?;
+            standbys.extend(standby.into_iter().zip([lsn.parse::<Lsn>()?]));
+        }
+        Ok(standbys)
+    }
+
     /// `local n2 [standby|primary|stopped|starting|hung|unknown] [key=value ...]`
     pub(super) fn local(&mut self, args: &mut Args<'_>) -> Output {
         let name = args.member()?;
         let (now, system) = (self.now, args.number("system")?.unwrap_or(SYSTEM));
+        let standbys = self.standbys(args.text("standbys"))?;
+        let demand = match args.text("demand") {
+            None => Demand::nobody(),
+            Some("blocked") => Demand::blocked(),
+            Some(text) => {
+                let (acks, standbys) = self.some_of(text)?;
+                Demand { acks, standbys }
+            }
+        };
+        let in_force_at = args.lsn("proven")?;
         let world = self.member(&name)?;
         let mut pg = RunningPg { open: true, has_upstream: true, ..RunningPg::default() };
+        let alone_since = standbys.is_empty().then_some(now);
+        (pg.standbys, pg.sync) =
+            (standbys, SyncView { demand: Some(demand), in_force_at, alone_since });
         let mut running = false;
         while let Some(word) = args.word() {
             match word {
@@ -60,6 +86,9 @@ impl World {
             world.lease.armed = None;
             world.lease.record_seen = now;
             world.node.started = now;
+        }
+        if let Some(id) = args.number("id")? {
+            world.local.data_id = DataId(id);
         }
         world.oldest_wal = args.lsn("oldest")?.or(world.oldest_wal);
         fill(world, args, now, system)?;
@@ -144,6 +173,7 @@ fn job(name: &str) -> Result<Job, String> {
         "doors" => Job::Doors,
         "prepare" => Job::Prepare,
         "hand-over" => Job::HandOver,
+        "sync" => Job::Sync,
         other => return Err(format!("no job `{other}`")),
     })
 }

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use howdah_core::sync::names;
 use howdah_core::view::{
     DataView, LeaseView, LocalView, NodeView, PeerData, PeerView, PgView, Stopping, View,
 };
@@ -230,6 +231,16 @@ impl World {
                 record.state,
                 record.reserved,
                 record.wal_lsn
+            );
+        }
+        if let Some(sync) = self.state.sync.record() {
+            let _ = writeln!(
+                out,
+                "sync generation={} epoch={} votes={} or {} alone",
+                sync.generation,
+                sync.epoch,
+                sync.pair,
+                names(&sync.whole)
             );
         }
         if let Some(open) = &self.state.election {

@@ -1,5 +1,7 @@
 //! What actions do to disks and servers in the simulation.
 
+use howdah_core::sync::Demand;
+use howdah_core::sync::choose::Mode;
 use howdah_core::{Action, Epoch, HistoryEntry, Lsn, MemberName, Position, Timeline};
 
 use super::member::Server;
@@ -10,6 +12,9 @@ const SYSTEM: u64 = 7_512_000_001;
 impl Sim {
     /// A promotion that failed: PostgreSQL fell right after it, or it comes late.
     pub(super) fn promotes_half(&mut self, name: &MemberName, action: &Action) {
+        if let Action::SetDemand { demand, .. } = action {
+            return self.reaches_some(name, demand);
+        }
         let Action::Promote { timeline, .. } = action else { return };
         match self.dice.between(0, 2) {
             0 => {
@@ -24,6 +29,26 @@ impl Sim {
             }
             _ => {}
         }
+    }
+
+    /// A setting that the postmaster has read, and some of its walsenders.
+    fn reaches_some(&mut self, name: &MemberName, demand: &Demand) {
+        let bits = self.dice.next();
+        let Some(server) = self.members.get_mut(name).and_then(|m| m.server.as_mut()) else {
+            return;
+        };
+        (server.demand, server.in_force_at) = (demand.clone(), None);
+        for (nth, sender) in server.senders.values_mut().enumerate() {
+            if bits >> nth & 1 == 1 {
+                sender.0 = demand.clone();
+            }
+        }
+    }
+
+    /// What a server asks of commits that was not told otherwise.
+    fn at_rest_demand(&self) -> Demand {
+        let off = self.state.settings.synchronous_mode == Mode::Off;
+        if off { Demand::nobody() } else { Demand::blocked() }
     }
 
     /// Late promotions take effect.
@@ -91,7 +116,17 @@ impl Sim {
                 server.upstream = Some((leader.clone(), *epoch));
                 agent.pg_since = now;
             }
-            (Action::Open { .. }, Some(server)) => server.open = true,
+            (Action::Open { .. }, Some(server)) => {
+                server.open = true;
+                self.becomes_visible(name);
+            }
+            (Action::SetDemand { demand, .. }, Some(server)) => {
+                for (standby, flushed) in server.senders.values_mut() {
+                    (*standby, *flushed) = (demand.clone(), *flushed);
+                }
+                server.demand = demand.clone();
+                server.in_force_at = Some(member.disk.end.lsn);
+            }
             (Action::PreparePrimary { .. }, Some(_)) => {
                 agent.prepared = true;
                 agent.checkpoint_at.get_or_insert(now + STEP * 10);
@@ -102,7 +137,7 @@ impl Sim {
     }
 
     fn start(&mut self, name: &MemberName, authority: Option<Epoch>) -> bool {
-        let now = self.now;
+        let (now, demand) = (self.now, self.at_rest_demand());
         let Some(member) = self.members.get_mut(name) else { return false };
         if member.disk.half_done || member.disk.system.is_none() || member.server.is_some() {
             let what = format!("{name} starts a directory that it must not start");
@@ -110,7 +145,8 @@ impl Sim {
             return false;
         }
         let in_recovery = authority.is_none();
-        member.server = Some(Server { in_recovery, authority, ..Server::default() });
+        let began = member.disk.end;
+        member.server = Some(Server { in_recovery, authority, demand, began, ..Server::default() });
         let Some(agent) = &mut member.agent else { return false };
         (agent.promise_proven, agent.pg_since, agent.prepared) = (None, now, false);
         agent.restart = false;
@@ -133,6 +169,7 @@ impl Sim {
         member.disk.end.timeline = timeline;
         (server.in_recovery, server.open, server.authority) = (false, false, Some(epoch));
         (server.upstream, server.promotes_at) = (None, None);
+        server.began = member.disk.end;
         let Some(agent) = &mut member.agent else { return false };
         agent.pg_since = now;
         agent.checkpoint_at = Some(now + STEP * 10);

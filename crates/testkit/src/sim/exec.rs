@@ -29,6 +29,7 @@ fn short(job: Job) -> &'static str {
         Job::Promise => "promise",
         Job::Doors => "doors",
         Job::Prepare => "prepare",
+        Job::Sync => "sync",
     }
 }
 
@@ -187,12 +188,13 @@ impl Sim {
         let member = &self.members[name];
         let written = if member.is_primary() { member.disk.end.lsn } else { Lsn(0) };
         let incarnation = member.guard.incarnation;
+        let seen = member.state.held().map_or(0, |record| record.renewals);
         if let Some(agent) = self.agent(name) {
             agent.sent.insert(nonce, now);
             agent.lease.renewal_sent = Some(now);
         }
         let wal_lsn = written;
-        let command = Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn, paused };
+        let command = Command::Renew { epoch, incarnation, nonce, ttl_ms, wal_lsn, paused, seen };
         self.once(name, "renew", command);
     }
 
@@ -270,6 +272,7 @@ impl Sim {
             Action::Clone { .. } => (Job::Clone, 20, 100),
             Action::Open { .. } => (Job::Doors, 1, 2),
             Action::PreparePrimary { .. } => (Job::Prepare, 1, 4),
+            Action::SetDemand { .. } => (Job::Sync, 1, 4),
             _ => (Job::HandOver, 2, 20),
         };
         let steps = u32::try_from(self.dice.between(least, most)).unwrap_or(1);

@@ -22,7 +22,7 @@ impl Sim {
         let name = self.any();
         let away = self.now + Duration::from_millis(self.dice.between(200, 12_000));
         let short = self.now + STEP * 4;
-        let kind = self.dice.between(0, 8);
+        let kind = self.dice.between(0, 9);
         let now = self.now;
         let Some(member) = self.members.get_mut(&name) else { return };
         let what = match kind {
@@ -33,6 +33,10 @@ impl Sim {
             1 if member.agent.is_some() => {
                 // Guard and server live on.
                 (member.agent, member.back_at) = (None, short);
+                if let Some(server) = &mut member.server {
+                    // What it had proven, nobody knows any more.
+                    server.in_force_at = None;
+                }
                 "its agent crashed"
             }
             2 | 3 if member.server.is_some() => {
@@ -52,6 +56,10 @@ impl Sim {
                     server.hung_since.get_or_insert(now);
                 }
                 "PostgreSQL hangs"
+            }
+            9 => {
+                member.frozen_until = away;
+                "frozen"
             }
             7 => return self.operator(&name),
             8 => return self.wipe(&name),
@@ -108,7 +116,7 @@ impl Sim {
         let leads = self.state.leader.as_ref().is_some_and(|record| record.holder == *name);
         let others = self.members.iter().filter(|(other, _)| *other != name);
         let whole = others.clone().all(|(_, m)| m.disk.system.is_some() && !m.disk.half_done);
-        if leads || !whole || self.state.election.is_some() {
+        if leads || !whole || self.state.election.is_some() || self.needs(name) {
             return;
         }
         let back = self.now + STEP * 10;
@@ -117,6 +125,20 @@ impl Sim {
             member.disk = Disk::default();
             self.say(format!("{name}: its machine was replaced by an empty one"));
         }
+    }
+
+    /// Whether no election could close any more without this member's contents: only an operator
+    /// could go on then, and writes may be lost.
+    fn needs(&self, name: &MemberName) -> bool {
+        let Some(sync) = self.state.sync.record() else { return false };
+        let intact = |one: &&howdah_core::sync::Standby| {
+            one.member != *name
+                && self.members.get(&one.member).is_some_and(|member| {
+                    member.disk.data_id == one.data_id && !member.disk.half_done
+                })
+        };
+        let votes = sync.pair.voters.iter().filter(intact).count();
+        votes < sync.pair.votes && !sync.whole.iter().any(|one| intact(&one))
     }
 
     /// Whoever was away comes back.

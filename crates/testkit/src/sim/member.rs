@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use howdah_core::sync::{Demand, Standby};
 use howdah_core::view::{
     ClusterData, DataView, Failure, Job, LeaseView, LocalView, NodeView, PeerData, PeerView,
-    PgView, RunningPg, Stopping,
+    PgView, RunningPg, Stopping, SyncView,
 };
 use howdah_core::{
-    Action, BootInstant, ClusterState, DataId, Epoch, HistoryEntry, Incarnation, MemberName, Nonce,
-    Position, Timeline, Timings,
+    Action, BootInstant, ClusterState, DataId, Epoch, HistoryEntry, Incarnation, Lsn, MemberName,
+    Nonce, Position, Timeline, Timings,
 };
 
 /// What is on the disk.
@@ -35,6 +36,17 @@ pub(super) struct Server {
     pub hung_since: Option<BootInstant>,
     /// A promotion whose job failed, and which takes effect all the same.
     pub promotes_at: Option<(BootInstant, Timeline)>,
+    /// What commits wait for, as the postmaster has read it.
+    pub demand: Demand,
+    /// Since when that is proven to be in force.
+    pub in_force_at: Option<Lsn>,
+    /// Who streams from here: what its walsender goes by, and what it has flushed.
+    pub senders: BTreeMap<Standby, (Demand, Lsn)>,
+    pub alone_since: Option<BootInstant>,
+    /// Commits that are not acknowledged yet.
+    pub waiting: Vec<Lsn>,
+    /// Where it stood when it became writable: visible to clients once they are let in.
+    pub began: Position,
 }
 
 /// The guard: outlives the agent.
@@ -87,6 +99,8 @@ pub(super) struct Member {
     pub back_at: BootInstant,
     /// No network until then.
     pub cut_until: BootInstant,
+    /// Nothing of it runs until then: machine, guard, agent and server.
+    pub frozen_until: BootInstant,
     pub stopping: Option<BootInstant>,
     pub state: ClusterState,
     pub applied: usize,
@@ -94,7 +108,12 @@ pub(super) struct Member {
 
 impl Member {
     pub fn connected(&self, now: BootInstant) -> bool {
-        self.agent.is_some() && now >= self.cut_until
+        self.agent.is_some() && now >= self.cut_until && !self.is_frozen(now)
+    }
+
+    /// Nothing of it runs.
+    pub fn is_frozen(&self, now: BootInstant) -> bool {
+        now < self.frozen_until
     }
 
     pub fn is_primary(&self) -> bool {
@@ -157,6 +176,12 @@ impl Member {
             replayed: self.disk.end.lsn,
             open: server.open,
             authority: server.authority,
+            standbys: server.senders.iter().map(|(one, sender)| (one.clone(), sender.1)).collect(),
+            sync: SyncView {
+                demand: Some(server.demand.clone()),
+                in_force_at: server.in_force_at,
+                alone_since: server.alone_since,
+            },
         })
     }
 
@@ -208,6 +233,19 @@ impl Member {
 }
 
 impl Disk {
+    /// What it calls itself to its upstream.
+    pub fn standby(&self, member: &MemberName) -> Standby {
+        Standby { member: member.clone(), data_id: self.data_id }
+    }
+
+    /// Whether everything up to `lsn` of `timeline` is here.
+    pub fn holds(&self, timeline: Timeline, lsn: Lsn) -> bool {
+        if timeline == self.end.timeline {
+            return lsn <= self.end.lsn;
+        }
+        self.history.iter().any(|entry| entry.timeline == timeline && lsn <= entry.end)
+    }
+
     /// Whether what is here is a beginning of what `other` holds.
     pub fn begins(&self, other: &Disk) -> bool {
         let mut own = self.history.clone();

@@ -12,6 +12,7 @@ mod effect;
 mod exec;
 mod faults;
 mod member;
+mod promise;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -74,6 +75,10 @@ pub struct Report {
     pub changes: BTreeMap<String, usize>,
     /// Jobs that ended well, by name.
     pub jobs: BTreeMap<&'static str, usize>,
+    /// Commits that were acknowledged while the log promised that they would not be lost.
+    pub promised: usize,
+    /// Changes of whom commits wait for.
+    pub sync_changes: usize,
     /// From the last fault until all was well.
     pub rest_after: Duration,
 }
@@ -88,6 +93,7 @@ pub struct Sim {
     log: Vec<Command>,
     flights: Vec<Flight>,
     begun: BTreeMap<Timeline, Epoch>,
+    promised: promise::Promised,
     stormy: bool,
     story: VecDeque<String>,
     wrong: Option<String>,
@@ -95,8 +101,13 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// A world of three members with empty data directories.
+    /// A world of three members with empty data directories, replicating asynchronously.
     pub fn new(seed: u64) -> Self {
+        Self::with(seed, Settings::default())
+    }
+
+    /// The same with these settings.
+    pub fn with(seed: u64, settings: Settings) -> Self {
         let timings = Timings::for_profile(Profile::Default, Profile::Default.ttl())
             .expect("the default profile is valid");
         let mut sim = Self {
@@ -108,12 +119,12 @@ impl Sim {
             log: Vec::new(),
             flights: Vec::new(),
             begun: BTreeMap::new(),
+            promised: promise::Promised::default(),
             stormy: false,
             story: VecDeque::new(),
             wrong: None,
             report: Report::default(),
         };
-        let settings = Settings::default();
         sim.commit(Command::FoundGroup { cluster_id: ClusterId(1), scope: "sim".into(), settings });
         for (index, name) in ["n1", "n2", "n3"].into_iter().enumerate() {
             let node_id = NodeId(index as u64 + 1);
@@ -174,10 +185,14 @@ impl Sim {
         }
         self.revive();
         self.deliver();
-        self.guards();
         self.promote_late();
+        // Before the guards: what was thawed may write a moment longer than its deadline.
         self.write_and_stream();
-        let names: Vec<MemberName> = self.members.keys().cloned().collect();
+        self.acknowledge();
+        self.guards();
+        let now = self.now;
+        let awake = self.members.iter().filter(|(_, member)| !member.is_frozen(now));
+        let names: Vec<MemberName> = awake.map(|(name, _)| name.clone()).collect();
         for name in &names {
             self.take_in(name);
             self.finish_job(name);
@@ -239,6 +254,7 @@ impl Sim {
         match (&command, &outcome) {
             (Command::Renew { .. }, Outcome::Applied) => {}
             (_, Outcome::Applied) => {
+                self.follow_promise(&before);
                 if let Some(change) = self.state.changes.back().filter(|c| c.epoch > before.epoch())
                 {
                     *self.report.changes.entry(change.kind.to_string()).or_default() += 1;
@@ -262,6 +278,9 @@ impl Sim {
         for name in names {
             let fresh = howdah_core::Incarnation(self.dice.next());
             let Some(member) = self.members.get_mut(&name) else { continue };
+            if member.is_frozen(now) {
+                continue;
+            }
             if member.guard.armed.is_some_and(|(_, deadline)| now >= deadline) {
                 member.server_gone(now);
                 member.guard = member::Guard { incarnation: fresh, armed: None };
@@ -279,14 +298,21 @@ impl Sim {
         let names: Vec<MemberName> = self.members.keys().cloned().collect();
         let more = self.dice.between(0, 1000);
         for member in self.members.values_mut() {
-            if member.server.as_ref().is_some_and(|s| !s.in_recovery && s.open) {
+            if member.is_frozen(now) {
+                continue;
+            }
+            if let Some(server) = member.server.as_mut().filter(|s| !s.in_recovery && s.open) {
                 member.disk.end.lsn.0 += more;
+                server.waiting.push(member.disk.end.lsn);
             }
         }
         for name in &names {
             let upstream = self.members[name].server.as_ref().and_then(|s| s.upstream.clone());
             let Some((leader, epoch)) = upstream else { continue };
             let source = &self.members[&leader];
+            if self.members[name].is_frozen(now) || source.is_frozen(now) {
+                continue;
+            }
             let reach = now >= source.cut_until && now >= self.members[name].cut_until;
             let serves = source.is_primary() && reach;
             if !serves {
@@ -352,7 +378,9 @@ impl Sim {
         let primaries: Vec<String> = self
             .members
             .iter()
-            .filter(|(_, member)| member.is_primary())
+            // One that was frozen past its deadline, until its guard has run again: no clock can help
+            // against that, and synchronous replication need not ask for one.
+            .filter(|(_, member)| member.is_primary() && self.now > member.frozen_until)
             .map(|(name, member)| format!("{name} {:?}", member.guard.armed))
             .collect();
         if primaries.len() > 1 {

@@ -41,10 +41,6 @@ const NO_RECOVERY_CONF: Advice = warn(
     "remove it",
 );
 const COPY: Advice = warn("a fresh copy is made by itself", "remove it");
-const SYNC: Advice = refuse(
-    "this version replicates asynchronously only",
-    "remove it until the synchronous modes are there",
-);
 const STOP: Advice = warn("has another name here", "write `stop_timeout` at the top level");
 const WHOLE: Advice =
     refuse("is a setting of the whole cluster", "write it under `bootstrap.dcs.postgresql`");
@@ -145,16 +141,11 @@ pub(super) const TABLE: &[(&str, Advice)] = &[
     ("bootstrap.pg_ident", warn("the ident map is each member's own", "write it under `postgresql.pg_ident`")),
     ("bootstrap.dcs.loop_wait", warn("there is no polling loop; the lease is renewed every ttl/5", "remove it")),
     ("bootstrap.dcs.retry_timeout", warn("there is no store to retry", "remove it")),
-    ("bootstrap.dcs.maximum_lag_on_syncnode", LATER),
     ("bootstrap.dcs.check_timeline", warn("timelines are always checked", "remove it")),
     ("bootstrap.dcs.max_timelines_history", LATER),
     ("bootstrap.dcs.primary_race_backoff", LATER),
     ("bootstrap.dcs.primary_stop_timeout", STOP),
     ("bootstrap.dcs.master_stop_timeout", STOP),
-    ("bootstrap.dcs.synchronous_mode_strict", SYNC),
-    ("bootstrap.dcs.synchronous_node_count", warn(
-        "this version replicates asynchronously only", "remove it until the synchronous modes are there",
-    )),
     ("bootstrap.dcs.failsafe_mode", warn("members form the Raft group themselves; no store can fail", "remove it")),
     ("bootstrap.dcs.standby_cluster", refuse(
         "this would be a cluster of its own, not a standby of another",
@@ -168,5 +159,4 @@ pub(super) const TABLE: &[(&str, Advice)] = &[
     ("bootstrap.dcs.postgresql.pg_ident", warn("the ident map is each member's own", "write it under `postgresql.pg_ident`")),
     ("tags.replicatefrom", CASCADE),
     ("tags.nostream", refuse("standbys always stream", "remove it")),
-    ("tags.sync_priority", LATER),
 ];
