@@ -32,11 +32,28 @@ pub struct Options {
     pub env: BTreeMap<String, String>,
     /// Further configuration, YAML.
     pub extra: String,
+    /// Further entries of `bootstrap.dcs`, as `, key: value`.
+    pub dcs: String,
+}
+
+impl Options {
+    /// Commits wait for standbys, in the words of `bootstrap.dcs`.
+    pub fn synchronous(mode: &str, strict: bool) -> Self {
+        let dcs = format!(", synchronous_mode: {mode}, synchronous_mode_strict: {strict}");
+        Self { dcs, ..Self::default() }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { members: 3, ttl: 5, flags: Vec::new(), env: BTreeMap::new(), extra: String::new() }
+        Self {
+            members: 3,
+            ttl: 5,
+            flags: Vec::new(),
+            env: BTreeMap::new(),
+            extra: String::new(),
+            dcs: String::new(),
+        }
     }
 }
 
@@ -95,7 +112,7 @@ impl Cluster {
                 .filter(|other| other.name != member.name)
                 .map(Member::control)
                 .collect();
-            member.configure(&partners, self.options.ttl, &self.options.extra)?;
+            member.configure(&partners, &self.options)?;
         }
         Ok(())
     }
@@ -245,6 +262,23 @@ impl Cluster {
         Ok(leader)
     }
 
+    /// Waits until commits wait for as many standbys of all, or for `standbys` where given; who leads.
+    ///
+    /// # Errors
+    /// What commits wait for when `limit` has passed.
+    pub async fn synchronous(&self, standbys: &[usize], limit: Duration) -> Result<usize> {
+        wait_for("commits wait for these standbys", limit, || async {
+            let leader = self.leader().await?;
+            let status = self.status_of(leader).await?;
+            let waited_for: Vec<usize> = (0..status.members.len())
+                .filter(|index| status.members[*index].role.ends_with("Standby"))
+                .collect();
+            ensure!(waited_for == standbys, "{waited_for:?}: {}", status.synchronous_mode);
+            Ok(leader)
+        })
+        .await
+    }
+
     /// A planned switchover, to the end.
     ///
     /// # Errors
@@ -287,7 +321,15 @@ impl Cluster {
     /// # Errors
     /// If it was not done.
     pub async fn fence(&self, member: &str, fenced: bool) -> Result<()> {
-        let mut client = self.client(self.leader().await?)?;
+        self.fence_via(self.leader().await?, member, fenced).await
+    }
+
+    /// The same, asked of one member.
+    ///
+    /// # Errors
+    /// If it was not done.
+    pub async fn fence_via(&self, via: usize, member: &str, fenced: bool) -> Result<()> {
+        let mut client = self.client(via)?;
         let member = member.to_owned();
         finished(if fenced {
             client.fence(FenceRequest { member }).await?.into_inner()

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cluster::Options;
 use crate::ground::Ground;
 
 /// One member of a test's cluster.
@@ -82,9 +83,10 @@ impl Member {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn configure(&self, partners: &[String], ttl: u64, extra: &str) -> Result<()> {
+    pub fn configure(&self, partners: &[String], options: &Options) -> Result<()> {
+        let Options { ttl, extra, dcs, .. } = options;
         fs::create_dir_all(&self.dir)?;
-        let profile = if ttl < 5 { "fast" } else { "default" };
+        let profile = if *ttl < 5 { "fast" } else { "default" };
         let partners = partners.join(", ");
         let dir = self.dir.display();
         let text = format!(
@@ -95,7 +97,7 @@ impl Member {
              postgresql:\n  listen: {host}:{pg}\n  connect_address: {host}:{pg}\n  \
              data_dir: {data}\n  bin_dir: {bin}\n  parameters:\n    shared_buffers: 16MB\n    \
              max_connections: 40\n{parameters}\
-             bootstrap:\n  dcs: {{ ttl: {ttl} }}\n  pg_hba:\n    - host all tester {net} scram-sha-256\n\
+             bootstrap:\n  dcs: {{ ttl: {ttl}{dcs} }}\n  pg_hba:\n    - host all tester {net} scram-sha-256\n\
              {extra}",
             name = self.name,
             data = self.data.display(),
