@@ -36,11 +36,16 @@ fn ballot(verdict: &Verdict) -> control::Ballot {
     }
 }
 
-/// What may have been lost: in asynchronous mode, what the old leader wrote past the fork.
+/// What may have been lost: where commits waited for nobody, what the old leader wrote past the fork.
 fn loss(change: &Change) -> Option<String> {
     let (_, fork) = change.timeline?;
     if change.from.as_ref() == Some(&change.to) || change.from.is_none() {
         return None;
+    }
+    if change.synchronous {
+        let text = "nothing that was acknowledged: commits waited for standbys, and enough of these \
+                    were heard";
+        return Some(text.to_owned());
     }
     let bytes = change.former_wal_lsn.bytes_since(fork);
     let from = change.from.as_ref()?;

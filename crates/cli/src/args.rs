@@ -205,6 +205,9 @@ pub struct DemoArgs {
     /// Time to live of the lease, seconds
     #[arg(long, value_parser = seconds)]
     pub ttl: Option<Duration>,
+    /// Whether commits wait for standbys: off, on (for one that is picked) or quorum (for one of all)
+    #[arg(long, value_enum, default_value_t)]
+    pub synchronous_mode: SyncArg,
     /// Fail over in every way, measure, report, and end
     #[arg(long)]
     pub tour: bool,
@@ -221,6 +224,38 @@ pub enum ProfileArg {
     Default,
     /// ttl 2 s.
     Fast,
+}
+
+/// `--synchronous-mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SyncArg {
+    /// Commits wait for nobody.
+    #[default]
+    Off,
+    /// For one standby that is picked.
+    On,
+    /// For one of all standbys.
+    Quorum,
+}
+
+impl SyncArg {
+    /// As the configuration has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            SyncArg::Off => "off",
+            SyncArg::On => "on",
+            SyncArg::Quorum => "quorum",
+        }
+    }
+
+    /// How many of so many standbys commits may wait for.
+    pub fn waited_for(self, standbys: usize) -> usize {
+        match self {
+            SyncArg::Off => 0,
+            SyncArg::On => standbys.min(1),
+            SyncArg::Quorum => standbys,
+        }
+    }
 }
 
 /// `list` and `topology`.

@@ -279,6 +279,9 @@ pub struct Change {
     pub former_wal_lsn: Lsn,
     /// An operator allowed the loss of writes.
     pub allow_data_loss: bool,
+    /// Commits waited for standbys, and enough of these were heard: nothing acknowledged is lost.
+    #[serde(default)]
+    pub synchronous: bool,
 }
 
 /// Something that happened, for people.

@@ -312,6 +312,13 @@ pub struct PeerView {
     pub oldest_wal: Option<Lsn>,
 }
 
+impl PeerView {
+    /// What it calls itself to its upstream.
+    pub fn standby(&self, member: &MemberName) -> Standby {
+        Standby { member: member.clone(), data_id: self.data_id }
+    }
+}
+
 /// What a peer's data directory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerData {

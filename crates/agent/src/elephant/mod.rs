@@ -8,6 +8,7 @@
 
 mod access;
 mod disk;
+mod in_force;
 mod look;
 mod server;
 mod types;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use howdah_core::sync::Demand;
 use howdah_core::sync::choose::Mode;
-use howdah_core::{Epoch, Timeline};
+use howdah_core::{Epoch, Lsn, Timeline};
 use howdah_guard::wire::{Reply, Request, StartPostgres};
 use howdah_postgres::datadir::Marker;
 use howdah_postgres::hba::HbaMode;
@@ -13,7 +13,7 @@ use howdah_postgres::procs::{Children, Proc};
 use howdah_postgres::settings::{Dynamic, sync_names};
 use howdah_postgres::{args, history, prepare, signals};
 
-use super::{Adopted, Elephant, GUARD_LIMIT, JobError, lock};
+use super::{Adopted, Elephant, GUARD_LIMIT, JobError, in_force, lock};
 use crate::shell::Arming;
 
 /// Limit of killing all of PostgreSQL; the guard goes on trying beyond it.
@@ -46,9 +46,17 @@ impl Elephant {
         if open {
             lock(&self.now).1 = HbaMode::Open;
         }
+        let pid = postmaster.as_ref().map(|postmaster| postmaster.pid);
+        let in_force = pid.and_then(|pid| in_force::recall(&self.data_dir(), pid));
+        if let (Some(pid), Some((demand, _))) = (pid, &in_force)
+            && demand.acks > 0
+        {
+            self.set_asks(pid);
+        }
         Ok(Adopted {
+            in_force,
             incarnation: status.incarnation,
-            pid: postmaster.as_ref().map(|postmaster| postmaster.pid),
+            pid,
             authority: postmaster.and_then(|postmaster| postmaster.authority),
             open,
             data_id: identity.data_id,
@@ -137,6 +145,21 @@ impl Elephant {
     /// Whether commits of this postmaster ask whether somebody is to be waited for.
     pub(crate) fn asks(&self, postmaster: i32) -> bool {
         self.asks.load(Ordering::Relaxed) == postmaster
+    }
+
+    /// Nothing is proven any more of how commits wait.
+    pub(crate) fn forget_in_force(&self) -> Result<(), JobError> {
+        in_force::forget(&self.data_dir())
+    }
+
+    /// Since when, by its WAL, this postmaster's commits wait for these.
+    pub(crate) fn remember_in_force(
+        &self,
+        postmaster: i32,
+        demand: &Demand,
+        since: Lsn,
+    ) -> Result<(), JobError> {
+        in_force::remember(&self.data_dir(), postmaster, demand, since)
     }
 
     /// That is proven now; 0: of no postmaster.

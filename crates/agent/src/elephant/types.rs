@@ -104,6 +104,8 @@ pub struct Adopted {
     pub data_id: DataId,
     /// The promise.
     pub promise: Epoch,
+    /// What it had proven of how commits wait, and since which position.
+    pub in_force: Option<(Demand, Lsn)>,
 }
 
 /// A look at the server.

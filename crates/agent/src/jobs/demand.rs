@@ -10,7 +10,8 @@
 //!   setting that names somebody, where commits are ever to wait; and where it has named nobody, a
 //!   checkpoint is awaited, which the checkpointer begins only after it has read its files.
 //!
-//! Killed half way: the setting may be in force or not; the next agent proves it anew.
+//! Killed half way: the setting may be in force or not; the next agent proves it anew. What was proven
+//! is remembered for it, see elephant/in_force.rs.
 
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ pub async fn set(context: &Context, epoch: Epoch, demand: Demand) -> Result<JobO
     let (mut now, mode) = elephant.written();
     let wanted = sync_names(&demand)?;
     now.synchronous_standby_names.clone_from(&wanted);
+    elephant.forget_in_force()?;
     elephant.write_files(now, mode)?;
     let deadline = tokio::time::Instant::now() + STEP;
     let (session, _) =
@@ -65,6 +67,7 @@ pub async fn set(context: &Context, epoch: Epoch, demand: Demand) -> Result<JobO
     }
     let row = session.row("SELECT pg_current_wal_flush_lsn()").await?;
     let since: Lsn = row.value(0, "the flushed position")?;
+    elephant.remember_in_force(postmaster, &demand, since)?;
     let seen = until_flushed(context, &session, &demand, since).await?;
     Ok(JobOutput::DemandInForce { demand, since, seen: Box::new(seen) })
 }

@@ -96,6 +96,7 @@ impl Local {
             pid: adopted.pid,
             authority: adopted.authority,
             open: adopted.open && adopted.pid.is_some(),
+            in_force: adopted.in_force.clone(),
             ..Server::default()
         };
         (self.data_id, self.promise) = (adopted.data_id, adopted.promise);

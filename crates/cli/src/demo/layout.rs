@@ -14,7 +14,7 @@ use howdah_core::Profile;
 use nix::unistd::{Uid, User};
 use rand::Rng;
 
-use crate::args::DemoArgs;
+use crate::args::{DemoArgs, SyncArg};
 use crate::failure::Failure;
 
 /// The demo's files, ports and user.
@@ -26,6 +26,16 @@ pub(crate) struct Layout {
     pub(crate) user: User,
     pub(crate) password: String,
     pub(crate) ttl: Duration,
+    pub(crate) mode: SyncArg,
+}
+
+/// What all members' files share.
+struct Shared<'a> {
+    all: &'a [MemberLayout],
+    profile: Profile,
+    ttl: Duration,
+    mode: SyncArg,
+    user: &'a str,
 }
 
 /// One member's files and ports.
@@ -68,7 +78,8 @@ impl Layout {
             })
             .collect::<Result<Vec<_>, Failure>>()?;
         let password = random_password();
-        let layout = Layout { dir, members, user, password, ttl };
+        let mode = args.synchronous_mode;
+        let layout = Layout { dir, members, user, password, ttl, mode };
         for member in &layout.members {
             layout.write_member(member, profile)?;
         }
@@ -81,7 +92,14 @@ impl Layout {
         fs::create_dir(dir).map_err(Failure::io(dir.display()))?;
         fs::set_permissions(dir, Permissions::from_mode(0o700))
             .map_err(Failure::io(dir.display()))?;
-        let text = member_yaml(member, &self.members, profile, self.ttl, &self.user.name);
+        let shared = Shared {
+            all: &self.members,
+            profile,
+            ttl: self.ttl,
+            mode: self.mode,
+            user: &self.user.name,
+        };
+        let text = member_yaml(member, &shared);
         write_private(&member.config, &text)?;
         write_private(&member.log, "")?;
         if Uid::effective().is_root() {
@@ -179,13 +197,8 @@ fn random_password() -> String {
     (0..24).map(|_| char::from(random.sample(rand::distr::Alphanumeric))).collect()
 }
 
-fn member_yaml(
-    member: &MemberLayout,
-    all: &[MemberLayout],
-    profile: Profile,
-    ttl: Duration,
-    user: &str,
-) -> String {
+fn member_yaml(member: &MemberLayout, shared: &Shared<'_>) -> String {
+    let Shared { all, profile, ttl, mode, user } = shared;
     let partners: Vec<String> = all
         .iter()
         .filter(|other| other.name != member.name)
@@ -216,6 +229,7 @@ postgresql:
 bootstrap:
   dcs:
     ttl: {ttl}ms
+    synchronous_mode: {mode}
     postgresql:
       parameters: {{ shared_buffers: 16MB, max_connections: 40 }}
       pg_hba: [ host all all 127.0.0.1/32 scram-sha-256 ]
@@ -228,6 +242,7 @@ bootstrap:
         postgres = member.postgres_port,
         data = quoted(&member.data_dir),
         ttl = ttl.as_millis(),
+        mode = mode.word(),
     )
 }
 
@@ -255,6 +270,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use howdah_agent::config::Config;
+    use howdah_core::sync::choose::Mode;
 
     use super::*;
 
@@ -276,13 +292,15 @@ mod tests {
     fn the_files_of_the_members_pass_the_check() {
         let all = members();
         let ttl = Duration::from_millis(2500);
-        let text = member_yaml(&all[1], &all, Profile::Fast, ttl, "postgres");
+        let (profile, mode, user) = (Profile::Fast, SyncArg::Quorum, "postgres");
+        let text = member_yaml(&all[1], &Shared { all: &all, profile, ttl, mode, user });
         let file = Path::new("howdah.yml");
         // The programs' directory is found on the machine; named here so that none is needed.
         let variables = BTreeMap::from([("HOWDAH_POSTGRESQL_BIN_DIR".into(), "/bin".into())]);
         let (config, warnings) = Config::from_text(file, &text, 0o600, &variables).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
         assert_eq!(config.bootstrap.settings.ttl(), ttl);
+        assert_eq!(config.bootstrap.settings.synchronous_mode, Mode::Quorum);
         assert_eq!(config.postgresql.data_dir, Path::new("/d o/n/data"));
         assert_eq!(config.raft.partner_addrs, ["127.0.0.1:7432", "127.0.0.1:7434"]);
     }

@@ -19,7 +19,7 @@ use howdah_rpc::control::ClusterStatus;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::args::{DemoArgs, Format};
+use crate::args::{DemoArgs, Format, SyncArg};
 use crate::client;
 use crate::failure::{DONE, Failure, REFUSED};
 use crate::output::{self, status};
@@ -114,9 +114,8 @@ async fn live(
     layout: &Layout,
     members: &mut Members,
 ) -> Result<u8, Failure> {
-    let endpoints = layout.endpoints();
     members.start_all()?;
-    let status = first_start(console, &endpoints, members, layout.members.len()).await?;
+    let status = first_start(console, layout, members).await?;
     roles::create(layout, &status, members).await?;
     // A tour for programs prints one document: its report.
     if !args.tour || console.format == Format::Table {
@@ -136,11 +135,14 @@ async fn live(
     }
 }
 
-/// One leader that can be written to, and everybody else streaming from it.
-pub(crate) fn healthy(status: &ClusterStatus, size: usize) -> bool {
+/// One leader that can be written to, everybody else streaming from it, and so many of them waited for
+/// by commits.
+pub(crate) fn healthy(status: &ClusterStatus, size: usize, mode: SyncArg) -> bool {
     let leaders = status.members.iter().filter(|m| m.role == "Leader" && m.state == "running");
     let streaming = status.members.iter().filter(|m| m.role != "Leader" && m.state == "streaming");
+    let waited_for = status.members.iter().filter(|m| m.role.ends_with(" Standby")).count();
     status.quorum
+        && waited_for == mode.waited_for(size - 1)
         && status.not_writable_because.is_empty()
         && leaders.count() == 1
         && streaming.count() + 1 == size
@@ -148,17 +150,17 @@ pub(crate) fn healthy(status: &ClusterStatus, size: usize) -> bool {
 
 async fn first_start(
     console: Console,
-    endpoints: &[String],
+    layout: &Layout,
     members: &mut Members,
-    size: usize,
 ) -> Result<ClusterStatus, Failure> {
+    let (endpoints, size) = (layout.endpoints(), layout.members.len());
     let began = Instant::now();
     let mut shown = String::new();
     while began.elapsed() < START_LIMIT {
         for news in members.tend()? {
             console.say(&news)?;
         }
-        if let Ok(reached) = client::reach(endpoints).await {
+        if let Ok(reached) = client::reach(&endpoints).await {
             let states: Vec<String> = reached
                 .status
                 .members
@@ -170,7 +172,7 @@ async fn first_start(
                 console.say(&format!("{:5.1} s  {states}", began.elapsed().as_secs_f64()))?;
                 shown = states;
             }
-            if healthy(&reached.status, size) {
+            if healthy(&reached.status, size, layout.mode) {
                 return Ok(reached.status);
             }
         }
@@ -258,16 +260,16 @@ mod tests {
             member("Replica", "streaming"),
         ];
         let good = ClusterStatus { quorum: true, members, ..ClusterStatus::default() };
-        assert!(healthy(&good, 3));
-        assert!(!healthy(&good, 4), "a member is missing");
+        assert!(healthy(&good, 3, SyncArg::Off));
+        assert!(!healthy(&good, 4, SyncArg::Off), "a member is missing");
         let mut bad = good.clone();
         bad.not_writable_because = "no lease".to_owned();
-        assert!(!healthy(&bad, 3));
+        assert!(!healthy(&bad, 3, SyncArg::Off));
         let mut bad = good.clone();
         bad.members[2].state = "starting".to_owned();
-        assert!(!healthy(&bad, 3));
+        assert!(!healthy(&bad, 3, SyncArg::Off));
         let mut bad = good;
         bad.members[1].role = "Leader".to_owned();
-        assert!(!healthy(&bad, 3));
+        assert!(!healthy(&bad, 3, SyncArg::Off));
     }
 }

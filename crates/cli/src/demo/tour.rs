@@ -16,6 +16,7 @@ use super::process::{Table, send};
 use super::report::{Expectation, Report, StepReport};
 use super::writer::{Ack, Writer};
 use super::{Console, healthy};
+use crate::args::SyncArg;
 use crate::client;
 use crate::failure::Failure;
 
@@ -48,7 +49,7 @@ impl Fault {
         }
     }
 
-    fn expectation(self, ttl: Duration) -> Expectation {
+    fn expectation(self, ttl: Duration, mode: SyncArg) -> Expectation {
         let (leader_changes, outage_most) = match self {
             Fault::Switchover => (Some(true), ttl * 2 + Duration::from_secs(2)),
             // In place, or by somebody else: whichever the rules find better.
@@ -58,8 +59,10 @@ impl Fault {
             Fault::KillAgent => (Some(false), Duration::from_secs(1)),
         };
         let bytes_lost_most = match self {
-            // Replication is asynchronous: what had not left the node is gone with it.
-            Fault::KillNode => Settings::default().maximum_lag_on_failover_bytes,
+            // Where commits wait for nobody, what had not left the node is gone with it.
+            Fault::KillNode if mode == SyncArg::Off => {
+                Settings::default().maximum_lag_on_failover_bytes
+            }
             _ => 0,
         };
         Expectation { leader_changes, outage_most, bytes_lost_most }
@@ -121,7 +124,7 @@ impl Tour<'_> {
             explanation: self.explain().await,
             broken,
         };
-        step.judge(&fault.expectation(self.layout.ttl));
+        step.judge(&fault.expectation(self.layout.ttl, self.layout.mode));
         Ok(step)
     }
 
@@ -224,7 +227,9 @@ impl Tour<'_> {
             let writing =
                 self.writer.last_ack().is_some_and(|at| at >= from && at + SETTLED > looked);
             match status {
-                Some(status) if writing && healthy(&status, self.layout.members.len()) => {
+                Some(status)
+                    if writing && healthy(&status, self.layout.members.len(), self.layout.mode) =>
+                {
                     let first = *since.get_or_insert(looked);
                     if first.elapsed() >= SETTLED && from.elapsed() >= least {
                         return Ok((status, first));

@@ -118,6 +118,7 @@ fn close(
     change.waited_ms = waited_ms;
     change.not_heard = not_heard;
     change.allow_data_loss = election.allow_data_loss;
+    change.synchronous &= !election.allow_data_loss;
     let Ballot { incarnation, data_id, .. } = election.ballots[&winner];
     let unheard = without_quorum(state, &election);
     let epoch = grant(state, winner.clone(), incarnation);

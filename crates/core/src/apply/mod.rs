@@ -131,5 +131,6 @@ fn change_of(
         timeline: None,
         former_wal_lsn: state.leader.as_ref().map(|record| record.wal_lsn).unwrap_or_default(),
         allow_data_loss: false,
+        synchronous: state.sync.record().is_some(),
     }
 }

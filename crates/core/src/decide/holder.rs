@@ -179,9 +179,15 @@ fn serve(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Decision {
     }
     if !pg.open {
         if let Some(decision) = sync::before_clients(view, record, pg) {
-            // Whoever has to be rewound or copied before it can stream waits for these.
+            // Whoever has to be rewound or copied before it can stream waits for these. They take a
+            // checkpoint, so those that can stream by themselves go first.
             let waits = decision.actions.is_empty() && !view.local.primary_prepared;
-            return if waits { prepare(view, record) } else { decision };
+            let due = view.local.pg_since + view.timings.window;
+            return match waits {
+                true if view.now >= due => prepare(view, record),
+                true => decision.until(due),
+                false => decision,
+            };
         }
         let open = Decision::act(Action::Open { epoch: record.epoch }, Reason::LetsClientsIn);
         return view.unless_failed(Job::Doors, open);

@@ -5,16 +5,14 @@
 //! as commits wait for (rule S9); the log asks less of elections only after PostgreSQL was proven to ask
 //! more of commits (rule S8). Killed between two steps, the next agent goes on with what it finds.
 
-use std::time::Duration;
-
 use crate::action::{Action, Decision};
 use crate::command::Command;
-use crate::ids::WallTime;
+use crate::ids::{Lsn, WallTime};
 use crate::reason::Reason;
-use crate::record::{LeaderRecord, Member};
+use crate::record::{LeaderRecord, Tags};
 use crate::state::{SyncRecord, SyncState};
 use crate::sync::choose::{Candidate, Mode, choose};
-use crate::sync::{Demand, InForce, Pair, Step, next};
+use crate::sync::{Demand, InForce, Pair, Standby, Step, next};
 use crate::view::{Job, RunningPg, View};
 
 /// What is left to do before clients are let in; none: nothing.
@@ -124,7 +122,17 @@ fn barrier(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg, sync: &SyncRe
     if view.state.settings.synchronous_mode == Mode::Off {
         return give_up(view, record, "synchronous_mode is off");
     }
-    let Some(wanted) = wanted(view, pg) else { return alone(view, record, pg) };
+    // What was set since the promotion stays while enough of them are here, though more may come.
+    let present = pg.sync.demand.as_ref().filter(|demand| demand.is_meaningful());
+    let met = present.filter(|demand| {
+        let here = demand.standbys.iter().filter(|one| pg.standbys.contains_key(*one)).count();
+        here >= demand.acks
+    });
+    let wanted = match met {
+        Some(demand) => Some(demand.clone()),
+        None => wanted(view, pg).or_else(|| expected(view, pg).filter(|_| present.is_none())),
+    };
+    let Some(wanted) = wanted else { return alone(view, record, pg) };
     if pg.sync.demand.as_ref() != Some(&wanted) {
         return set(view, record, wanted);
     }
@@ -201,29 +209,46 @@ fn wanted(view: &View<'_>, pg: &RunningPg) -> Option<Demand> {
         .standbys
         .iter()
         .filter_map(|(standby, flushed)| {
-            let Member { tags, .. } = view.state.members.get(&standby.member)?;
-            Some(Candidate {
-                standby: standby.clone(),
-                streaming: true,
-                may_lead: !tags.nofailover && !view.state.fenced.contains(&standby.member),
-                nosync: tags.nosync,
-                priority: tags.sync_priority,
-                flushed: *flushed,
-            })
+            let member = view.state.members.get(&standby.member)?;
+            Some(candidate(view, &member.tags, standby.clone(), *flushed))
         })
         .collect();
     let present = present(view, pg);
     let chosen = choose(&view.state.settings.sync_wish(), &candidates, pg.received, &present)?;
     // After a start the standbys come back one by one: no walk for each, if enough of them are here.
-    let young = view.now.since(view.local.pg_since) < young_for(view);
+    let young = view.now.since(view.local.pg_since) < view.timings.ttl;
     let fewer = present.standbys.is_superset(&chosen.standbys) && present != chosen;
     let here = candidates.iter().filter(|one| present.standbys.contains(&one.standby)).count();
     let keeps = young && fewer && present.is_meaningful() && here >= present.acks;
     Some(if keeps { present } else { chosen })
 }
 
-fn young_for(view: &View<'_>) -> Duration {
-    view.timings.ttl
+/// Those that will stream in a moment, by their own words: whom commits wait for can be set while they
+/// turn to this leader. Who was wrong about it is passed over when others are here.
+fn expected(view: &View<'_>, pg: &RunningPg) -> Option<Demand> {
+    let candidates: Vec<Candidate> = view
+        .state
+        .members
+        .iter()
+        .filter(|(name, _)| **name != view.me)
+        .filter_map(|(name, member)| {
+            let peer = view.fresh_peer(name)?;
+            let turns = peer.running && peer.in_recovery && peer.eligible && !peer.stopping;
+            turns.then(|| candidate(view, &member.tags, peer.standby(name), peer.position.lsn))
+        })
+        .collect();
+    choose(&view.state.settings.sync_wish(), &candidates, pg.received, &Demand::nobody())
+}
+
+fn candidate(view: &View<'_>, tags: &Tags, standby: Standby, flushed: Lsn) -> Candidate {
+    Candidate {
+        streaming: true,
+        may_lead: !tags.nofailover && !view.state.fenced.contains(&standby.member),
+        nosync: tags.nosync,
+        priority: tags.sync_priority,
+        flushed,
+        standby,
+    }
 }
 
 /// Whom commits wait for now; on a server that has just been started, as far as the log tells.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use howdah_core::{ClusterState, Lsn, MemberName, Timeline};
+use howdah_core::{ClusterState, Lsn, MemberName, Position, Timeline};
 
 use super::Sim;
 
@@ -102,9 +102,16 @@ impl Sim {
         let Some(server) = member.server.as_ref().filter(|server| !server.in_recovery) else {
             return;
         };
+        let Position { mut timeline, lsn } = server.began;
+        // What stands where a timeline begins was written on its parent.
+        for entry in member.disk.history.iter().rev() {
+            if entry.end == lsn && entry.timeline < timeline {
+                timeline = entry.timeline;
+            }
+        }
         if self.state.sync.record().is_some() {
-            let known = self.promised.last.entry(server.began.timeline).or_default();
-            *known = server.began.lsn.max(*known);
+            let known = self.promised.last.entry(timeline).or_default();
+            *known = lsn.max(*known);
         }
     }
 
