@@ -91,7 +91,7 @@ pub enum Command {
         paused: bool,
         /// The renewals that its proposer saw: into or out of maintenance mode only if they are still
         /// these, for a late copy would change back what a guard's deadline hangs on.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_zero")]
         seen: u64,
     },
     /// The holder stops; its PostgreSQL is proven stopped or in recovery.
@@ -273,6 +273,11 @@ pub enum Command {
         /// When.
         at: WallTime,
     },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What `apply` answers.

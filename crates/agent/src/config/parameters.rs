@@ -48,7 +48,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("recovery_target_timeline", TARGETS),
     ("recovery_target_xid", TARGETS),
     ("restore_command", "remove it; standbys take WAL from the leader"),
-    ("synchronous_standby_names", "remove it; this version replicates asynchronously only"),
+    ("synchronous_standby_names", "remove it; write `synchronous_mode` under `bootstrap.dcs`"),
 ];
 
 /// Each transaction's own; PostgreSQL takes them from no file.
