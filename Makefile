@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo tour build release test lint verify fix doc perf idle kills soak pg-16 pg-18
+.PHONY: demo tour build release test lint verify fix doc perf idle kills soak sim pg-16 pg-18
 
 demo: build ## three real PostgreSQL servers with their sidecars, until Ctrl-C
 	./target/debug/howdah demo $(ARGS)
@@ -21,8 +21,12 @@ CORE := package(howdah-postgres) & binary(server) | package(howdah-guard) & bina
   package(howdah-tests) & (test(a_crash_of_postgresql) | test(the_death_of_the_leaders_node) | \
   test(a_switchover_loses_nothing) | test(whose_wal_is_gone_is_copied) | test(scram_and_roles))
 
+# Guard rails switched off one by one, which something must notice: a build of its own.
+SABOTAGE := cargo nextest run --locked -p howdah-core --features sabotage -E 'binary(sabotage)'
+
 test: build pg-16 pg-18 ## everything, on real servers; PG=16 or PG=18: on that version only
 	@tools/needs nextest
+	$(SABOTAGE)
 ifdef PG
 	HOWDAH_TEST_PG=$(PG) tools/with-test-root cargo nextest run --locked --workspace
 else
@@ -55,6 +59,10 @@ perf: release ## speed limits on the release build; alone on the machine, never 
 
 idle: release ## what an idle cluster costs, beside etcd and Patroni where installed; ten minutes each
 	cargo bench --locked -p howdah-benches --bench idle
+
+sim: ## many seeds of the simulation, in each mode of replication; SEEDS and FROM may be set
+	HOWDAH_SIM_SEED=$${FROM:-0}-$$(( $${FROM:-0} + $${SEEDS:-100000} )) \
+	  cargo nextest run --release --locked -p howdah-core --no-capture -E 'binary(closed_loop)'
 
 kills: build ## 200 kill -9 of random processes; SEED and COUNT may be set
 	COUNT=$${COUNT:-200} tools/with-test-root cargo nextest run --locked -p howdah-tests --no-capture -E 'test(kills)'

@@ -428,6 +428,16 @@ impl From<Result<(), Rejection>> for Outcome {
 }
 
 impl Command {
+    /// Generation that a change of whom commits wait for brings, once it is applied.
+    pub fn brings_generation(&self) -> Option<u64> {
+        match self {
+            Command::ChangeSync { generation, .. } | Command::Barrier { generation, .. } => {
+                Some(generation + 1)
+            }
+            _ => None,
+        }
+    }
+
     /// The command with the proposer's wall-clock time in it, where it has room for one.
     #[must_use]
     pub fn stamped(mut self, now: WallTime) -> Self {

@@ -7,6 +7,7 @@
 use crate::command::Rejection;
 use crate::ids::{Lsn, MemberName};
 use crate::lineage::Reach;
+use crate::rails::rails;
 use crate::record::{Ballot, Election, Verdict};
 use crate::state::{ClusterState, SyncRecord};
 use crate::sync::{Standby, names};
@@ -138,7 +139,8 @@ fn quorum(
         .iter()
         .filter(|one| voters.contains(&of(one)) || sync.whole.contains(&of(one)))
         .collect();
-    let bar = counting.iter().filter_map(|verdict| verdict.reach).max();
+    let sets_bar = |verdict: &&&Verdict| verdict.ineligible.is_none() || rails().bar_first;
+    let bar = counting.iter().filter(sets_bar).filter_map(|verdict| verdict.reach).max();
     let have = counting.iter().filter(|one| voters.contains(&of(one))).count();
     let whole = counting.iter().any(|one| sync.whole.contains(&of(one)));
     if whole || have >= sync.pair.votes {

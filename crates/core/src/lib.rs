@@ -17,6 +17,7 @@ pub mod decide;
 pub mod election;
 pub mod ids;
 pub mod lineage;
+pub mod rails;
 pub mod reason;
 pub mod record;
 pub mod settings;

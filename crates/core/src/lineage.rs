@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, HistoryEntry, Lsn, Position, Timeline};
+use crate::rails::rails;
 
 /// What the log knows of one timeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +81,7 @@ impl Timelines {
     pub fn next_free(&self) -> Timeline {
         let recorded = self.recorded.keys().next_back().copied().unwrap_or_default();
         let reserved = self.reserved.keys().next_back().copied().unwrap_or_default();
+        let reserved = if rails().numbers_once { reserved } else { Timeline::default() };
         Timeline(recorded.max(reserved).0 + 1)
     }
 

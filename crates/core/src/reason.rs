@@ -92,6 +92,8 @@ pub enum Reason {
     RecordsTimeline(Timeline),
     /// Commits are to wait for others than before.
     SetsDemand(Demand),
+    /// A change of whom commits wait for that has no answer yet is made void.
+    SettlesSync,
     /// What elections must hear is put into the log.
     RecordsSync(Pair),
     /// What was written before is not yet on those that commits wait for.
@@ -258,6 +260,9 @@ impl Reason {
             ),
             Reason::RecordsTimeline(timeline) => format!("records timeline {timeline}"),
             Reason::SetsDemand(demand) => format!("has commits wait for {demand}"),
+            Reason::SettlesSync => {
+                "makes sure that no earlier change of whom commits wait for is on its way".into()
+            }
             Reason::RecordsSync(pair) => format!("records that an election needs {pair}"),
             Reason::AwaitsFlush(demand) => {
                 format!("waits for {demand} to flush what was written before")

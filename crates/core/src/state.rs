@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterId, Epoch, MemberName, NodeId, WallTime};
 use crate::lineage::Timelines;
+use crate::rails::rails;
 use crate::record::{
     Bootstrap, Change, Election, Event, EventKind, FailoverWish, LeaderRecord, LeaseState, Member,
     Secrets, Switchover, Transfer,
@@ -149,7 +150,9 @@ impl ClusterState {
 
     /// The holder, if it holds and its timeline is recorded: whom members may follow.
     pub fn followable(&self) -> Option<&LeaderRecord> {
-        self.held().filter(|record| self.timelines.recorded_by(record.epoch).is_some())
+        self.held().filter(|record| {
+            self.timelines.recorded_by(record.epoch).is_some() || !rails().recorded_first
+        })
     }
 
     /// Commits wait, and the present holder has not passed its barrier yet: until it has, clients stay

@@ -116,6 +116,9 @@ pub struct LocalView {
     pub primary_prepared: bool,
     /// A checkpoint has been taken since the last promotion.
     pub checkpointed: bool,
+    /// Generation of the change of whom commits wait for that this process has put into the log, if
+    /// it has proposed none since: no other can be on its way.
+    pub sync_settled: Option<u64>,
 }
 
 /// What the data directory holds.

@@ -3,15 +3,17 @@
 //!
 //! The model is a primary and three standbys. One commit is watched: who has it, of the standbys.
 //! Walsenders take a new demand one by one, so that for a while a commit may be acknowledged under
-//! either; what was acknowledged before is flushed later, or never. What is wanted changes at any moment, as often as it likes. The walk's
-//! production code is asked at each state; mutants of it must be caught.
+//! either; what was acknowledged before is flushed later, or never. What is wanted changes at any moment,
+//! as often as it likes. A change of the log may be committed long before the primary sees it, and an
+//! agent that is restarted forgets what it has proposed. The walk's production code is asked at each
+//! state; mutants of it must be caught.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeSet, VecDeque};
 
 use howdah_core::DataId;
-use howdah_core::sync::{Demand, InForce, Pair, Standby, Step, next};
+use howdah_core::sync::{Demand, InForce, Pair, Recorded, Standby, Step, next};
 
 const STANDBYS: usize = 3;
 
@@ -45,7 +47,12 @@ impl Any {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct State {
+    /// As the primary has applied it.
     recorded: Any,
+    /// A proposal that names `recorded` as the last change: it may have been committed, unseen.
+    on_its_way: Option<Any>,
+    /// The primary's agent knows that there is none.
+    settled: bool,
     set: Any,
     /// The demand that some walsenders may still go by.
     before: Option<Any>,
@@ -60,8 +67,11 @@ fn wishes() -> Vec<Any> {
     of.flat_map(|of| (1..=of.count_ones()).map(move |n| Any { n, of })).collect()
 }
 
-fn step(state: &State, walk: &dyn Fn(&Pair, &InForce<'_>, &Demand) -> Step) -> Step {
-    let recorded = Pair { votes: state.recorded.n as usize, voters: set(state.recorded.of) };
+type WalkFn = dyn Fn(&Recorded<'_>, &InForce<'_>, &Demand) -> Step;
+
+fn step(state: &State, walk: &WalkFn) -> Step {
+    let pair = Pair { votes: state.recorded.n as usize, voters: set(state.recorded.of) };
+    let recorded = Recorded { pair: &pair, settled: state.settled };
     let demand = |any: Any| Demand { acks: any.n as usize, standbys: set(any.of) };
     let (everywhere, flushed) = (state.before.is_none(), state.flushed);
     let in_force = InForce { demand: &demand(state.set), everywhere, flushed };
@@ -69,7 +79,7 @@ fn step(state: &State, walk: &dyn Fn(&Pair, &InForce<'_>, &Demand) -> Step) -> S
 }
 
 /// All states that may come after this one.
-fn after(state: &State, walk: &dyn Fn(&Pair, &InForce<'_>, &Demand) -> Step) -> Vec<State> {
+fn after(state: &State, walk: &WalkFn) -> Vec<State> {
     let mut found: Vec<State> =
         wishes().into_iter().map(|wanted| State { wanted, ..*state }).collect();
     // The watched commit is acknowledged, under any demand that some walsender goes by.
@@ -84,7 +94,12 @@ fn after(state: &State, walk: &dyn Fn(&Pair, &InForce<'_>, &Demand) -> Step) -> 
     match step(state, walk) {
         Step::Record(pair) => {
             let recorded = Any { n: u32::try_from(pair.votes).unwrap(), of: bits(&pair.voters) };
-            found.push(State { recorded, ..*state });
+            // It is proposed, and seen to be applied, which voids whatever else was on its way; or
+            // no answer comes.
+            found.push(State { recorded, on_its_way: None, settled: true, ..*state });
+            if state.on_its_way.is_none() {
+                found.push(State { on_its_way: Some(recorded), settled: false, ..*state });
+            }
         }
         Step::Demand(demand) => {
             assert!(state.before.is_none(), "three demands at a time: {state:?}");
@@ -94,6 +109,11 @@ fn after(state: &State, walk: &dyn Fn(&Pair, &InForce<'_>, &Demand) -> Step) -> 
         }
         _ => {}
     }
+    // What was on its way is seen to be applied, or its agent is restarted and forgets.
+    if let Some(recorded) = state.on_its_way {
+        found.push(State { recorded, on_its_way: None, settled: false, ..*state });
+    }
+    found.push(State { settled: false, ..*state });
     // What happens by itself: the last walsender takes the demand, and later all is flushed by it.
     if state.before.is_some() {
         found.push(State { before: None, ..*state });
@@ -116,17 +136,27 @@ fn after(state: &State, walk: &dyn Fn(&Pair, &InForce<'_>, &Demand) -> Step) -> 
 /// Whether ballots that close an election may all be of members without the commit.
 fn can_lose(state: &State) -> bool {
     let Some(holders) = state.holders else { return false };
-    (state.recorded.of & !holders).count_ones() >= state.recorded.n
+    let loses = |pair: Any| (pair.of & !holders).count_ones() >= pair.n;
+    loses(state.recorded) || state.on_its_way.is_some_and(loses)
 }
 
 fn begin(wish: Any) -> State {
     let of = wish.of;
     let recorded = Any { n: of.count_ones() - wish.n + 1, of };
-    State { recorded, set: wish, before: None, flushed: true, wanted: wish, holders: None }
+    State {
+        recorded,
+        on_its_way: None,
+        settled: true,
+        set: wish,
+        before: None,
+        flushed: true,
+        wanted: wish,
+        holders: None,
+    }
 }
 
 /// Every state that can be reached, or the first in which a commit can be lost.
-fn explore(walk: &dyn Fn(&Pair, &InForce<'_>, &Demand) -> Step) -> Result<BTreeSet<State>, State> {
+fn explore(walk: &WalkFn) -> Result<BTreeSet<State>, State> {
     let mut known: BTreeSet<State> = wishes().into_iter().map(begin).collect();
     let mut open: VecDeque<State> = known.iter().copied().collect();
     while let Some(state) = open.pop_front() {
@@ -158,6 +188,8 @@ fn no_walk_loses_an_acknowledged_commit_and_every_one_arrives() {
                 Step::Arrived => break,
                 Step::Record(pair) => State {
                     recorded: Any { n: u32::try_from(pair.votes).unwrap(), of: bits(&pair.voters) },
+                    on_its_way: None,
+                    settled: true,
                     ..at
                 },
                 Step::Demand(demand) => State {
@@ -179,8 +211,11 @@ fn no_walk_loses_an_acknowledged_commit_and_every_one_arrives() {
 
 #[test]
 fn a_walk_with_a_rule_left_out_is_caught() {
-    type Walk = fn(&Pair, &InForce<'_>, &Demand) -> Step;
-    let mutants: [(&str, Walk); 6] = [
+    type Walk = fn(&Recorded<'_>, &InForce<'_>, &Demand) -> Step;
+    let mutants: [(&str, Walk); 7] = [
+        ("less is asked of commits while a change is on its way", |recorded, in_force, wanted| {
+            next(&Recorded { settled: true, ..recorded.clone() }, in_force, wanted)
+        }),
         ("one vote too few", |recorded, in_force, wanted| match next(recorded, in_force, wanted) {
             Step::Record(pair) => Step::Record(Pair { votes: pair.votes - 1, ..pair }),
             other => other,
@@ -212,7 +247,7 @@ fn a_walk_with_a_rule_left_out_is_caught() {
                     let least = |demand: &Demand| all + 1 - demand.acks;
                     let votes = least(in_force.demand).max(least(wanted));
                     let smaller = Pair { votes, ..pair };
-                    if *recorded != smaller {
+                    if *recorded.pair != smaller || !recorded.settled {
                         Step::Record(smaller)
                     } else if in_force.everywhere {
                         Step::Demand(wanted.clone())
@@ -225,7 +260,11 @@ fn a_walk_with_a_rule_left_out_is_caught() {
         }),
         ("members out of the log too early", |recorded, in_force, wanted| {
             let goal = wanted.pair();
-            if *recorded == goal { next(recorded, in_force, wanted) } else { Step::Record(goal) }
+            if *recorded.pair == goal {
+                next(recorded, in_force, wanted)
+            } else {
+                Step::Record(goal)
+            }
         }),
     ];
     for (name, walk) in mutants {

@@ -186,12 +186,19 @@ impl Shell {
         {
             self.local.fell_under(*epoch);
         }
+        let brings = command.brings_generation();
+        if brings.is_some() {
+            self.local.sync_settled = None;
+        }
         self.proposals.insert(kind, Proposal::UnderWay);
         let (context, outbox) = (self.context.clone(), self.outbox.clone());
         let limit = self.context.timings.ttl / 2;
         let command = command.stamped(self.context.clock.wall());
         tokio::spawn(async move {
             let result = put(&context, command, limit).await;
+            if let (Ok(()), Some(generation)) = (&result, brings) {
+                let _ = outbox.send(News::SyncSettled(generation));
+            }
             let _ = outbox.send(News::Proposed { kind, result });
         });
     }
@@ -265,6 +272,7 @@ impl Shell {
                     self.proposals.insert(kind, Proposal::NotBefore(now + PAUSE));
                 }
             }
+            News::SyncSettled(generation) => self.local.sync_settled = Some(generation),
             News::RenewalEnded(result) => {
                 self.lease.renewing = false;
                 if let Err(why) = result {

@@ -64,6 +64,9 @@ pub struct Local {
     pub inspect: bool,
     /// A stream has just begun: what a copy replaced can go.
     pub began_to_stream: bool,
+    /// Generation of the last change of whom commits wait for, if this process brought it and has
+    /// proposed none since.
+    pub sync_settled: Option<u64>,
 }
 
 impl Local {
@@ -87,6 +90,7 @@ impl Local {
             checkpointed: false,
             inspect: true,
             began_to_stream: false,
+            sync_settled: None,
         }
     }
 
@@ -229,6 +233,7 @@ impl Local {
             restart: self.restart,
             primary_prepared: self.primary_prepared,
             checkpointed: self.checkpointed,
+            sync_settled: self.sync_settled,
         }
     }
 

@@ -80,6 +80,8 @@ pub enum News {
         /// Whether it was applied; why not.
         result: Result<(), String>,
     },
+    /// A change of whom commits wait for was applied, with this generation.
+    SyncSettled(u64),
     /// A renewal came back, applied or not.
     RenewalEnded(Result<(), String>),
     /// A hand-over is about to be proposed: nothing is renewed until it is over.

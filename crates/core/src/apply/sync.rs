@@ -28,11 +28,17 @@ pub(super) fn apply(
                     change(state, epoch, &holder, data_id, pair)?
                 }
                 None => {
+                    let news = state.sync.record().is_some();
                     give_up(state, epoch)?;
+                    if !news {
+                        return Ok(());
+                    }
                     format!("commits wait for nobody: {why}")
                 }
             };
-            state.note(entry.index, at, EventKind::Sync, &holder, text);
+            if !text.is_empty() {
+                state.note(entry.index, at, EventKind::Sync, &holder, text);
+            }
             Ok(())
         }
         Command::Barrier { epoch, incarnation, generation, data_id, lsn, demand, at } => {
@@ -90,7 +96,8 @@ fn change(
             return Err(Rejection::UnknownMember(voter.member.clone()));
         }
     }
-    let text = format!("an election needs {pair}");
+    let same = state.sync.record().is_some_and(|sync| sync.pair == pair && sync.epoch == epoch);
+    let text = if same { String::new() } else { format!("an election needs {pair}") };
     state.sync = SyncState::Sync(SyncRecord {
         epoch,
         whole: [Standby { member: holder.clone(), data_id }].into(),
@@ -102,7 +109,9 @@ fn change(
 
 fn give_up(state: &mut ClusterState, epoch: Epoch) -> Result<(), Rejection> {
     let settings = &state.settings;
-    if settings.synchronous_mode_strict && settings.synchronous_mode != Mode::Off {
+    let strict = settings.synchronous_mode_strict && settings.synchronous_mode != Mode::Off;
+    // Where nobody is waited for already it only makes void what is on its way.
+    if strict && state.sync.record().is_some() {
         return Err(Rejection::BadSync("synchronous_mode_strict is set".into()));
     }
     state.sync = SyncState::Async { since: epoch, generation: state.sync.generation() + 1 };

@@ -7,6 +7,7 @@ use crate::action::{Action, Decision};
 use crate::command::{Command, Rejection};
 use crate::election::count;
 use crate::ids::{BootInstant, MemberName, WallTime};
+use crate::rails::rails;
 use crate::reason::Reason;
 use crate::record::{Election, LeaseState, OpenReason, Verdict};
 use crate::view::{DataView, Job, PeerData, PgView, View};
@@ -96,7 +97,8 @@ fn vote(view: &View<'_>, open: &Election) -> Option<Decision> {
             return Some(view.unless_failed(Job::Start, start));
         }
         PgView::Running(pg) if pg.in_recovery => {
-            if view.local.promise_proven != Some(open.epoch) || pg.has_upstream {
+            let promised = view.local.promise_proven == Some(open.epoch) && !pg.has_upstream;
+            if !promised && rails().promise {
                 let promise = Decision::act(
                     Action::Promise { epoch: open.epoch },
                     Reason::Promises(open.epoch),

@@ -8,11 +8,12 @@
 use crate::action::{Action, Decision};
 use crate::command::Command;
 use crate::ids::{Lsn, WallTime};
+use crate::rails::rails;
 use crate::reason::Reason;
 use crate::record::{LeaderRecord, Tags};
 use crate::state::{SyncRecord, SyncState};
 use crate::sync::choose::{Candidate, Mode, choose};
-use crate::sync::{Demand, InForce, Pair, Standby, Step, next};
+use crate::sync::{Demand, InForce, Pair, Recorded, Standby, Step, next};
 use crate::view::{Job, RunningPg, View};
 
 /// What is left to do before clients are let in; none: nothing.
@@ -24,11 +25,12 @@ pub(super) fn before_clients(
     match &view.state.sync {
         SyncState::Async { .. } => {
             let alone = without_standbys(view);
-            (pg.sync.demand.as_ref() != Some(&alone)).then(|| set(view, record, alone))
+            (pg.sync.demand.as_ref() != Some(&alone)).then(|| lower(view, record, pg, alone))
         }
         SyncState::Sync(sync) if sync.epoch == record.epoch => {
             let met = pg.sync.demand.as_ref().is_some_and(|demand| {
-                demand.is_meaningful() && sync.pair.covers(demand) && is_flushed(pg, demand)
+                let flushed = is_flushed(pg, demand) || !rails().barrier;
+                demand.is_meaningful() && sync.pair.covers(demand) && flushed
             });
             if met {
                 return None;
@@ -37,7 +39,12 @@ pub(super) fn before_clients(
             let waits = || Decision::wait(Reason::AwaitsFlush(demand.clone()));
             Some(step(view, record, pg, sync).unwrap_or_else(waits))
         }
-        SyncState::Sync(sync) => Some(barrier(view, record, pg, sync)),
+        SyncState::Sync(sync) => {
+            let decision = barrier(view, record, pg, sync);
+            // As if what was proposed were applied already.
+            let proposes = matches!(decision.reason, Reason::PassesBarrier(_));
+            (!proposes || rails().barrier_applied).then_some(decision)
+        }
     }
 }
 
@@ -69,18 +76,34 @@ fn begin(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Option<Decis
     let Some(wanted) = wanted(view, pg) else {
         let alone = without_standbys(view);
         if pg.sync.demand.as_ref() != Some(&alone) {
-            return Some(set(view, record, alone));
+            return Some(lower(view, record, pg, alone));
         }
         let off = view.state.settings.synchronous_mode == Mode::Off;
         return (!off).then(|| Decision::wait(nobody(view, record)));
     };
     if pg.sync.demand.as_ref() != Some(&wanted) || pg.sync.in_force_at.is_none() {
-        return Some(set(view, record, wanted));
+        return Some(lower(view, record, pg, wanted));
     }
     if !is_flushed(pg, &wanted) {
         return Some(Decision::wait(Reason::AwaitsFlush(wanted)));
     }
     Some(record_pair(view, record, wanted.pair()))
+}
+
+/// Sets what asks less of commits than now, perhaps. The log says that replication is asynchronous, but
+/// a change that says otherwise may be on its way; where that is possible it is made void first.
+fn lower(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg, demand: Demand) -> Decision {
+    let asks_nobody = pg.sync.demand.as_ref().is_some_and(|demand| demand.acks == 0);
+    if asks_nobody || pg.sync.demand.as_ref() == Some(&demand) || settled(view) {
+        return set(view, record, demand);
+    }
+    let why = "no earlier change is on its way any more";
+    Decision::act(change(view, record, None, why), Reason::SettlesSync)
+}
+
+/// Whether no other change of whom commits wait for can be on its way.
+fn settled(view: &View<'_>) -> bool {
+    view.local.sync_settled == Some(view.state.sync.generation()) || !rails().settled
 }
 
 /// Nobody can be waited for: what that means for writes.
@@ -101,14 +124,17 @@ fn step(
     let Some(wanted) = wanted(view, pg) else { return Some(alone(view, record, pg)) };
     // Somebody has set something by hand, so that commits wait for nobody that the log knows of.
     let set_by_howdah = pg.sync.demand.as_ref().filter(|demand| demand.acks > 0);
-    let Some(demand) = set_by_howdah else { return Some(set(view, record, sync.pair.demand())) };
+    let Some(demand) = set_by_howdah else {
+        return Some(set(view, record, sync.pair.demand()));
+    };
     let in_force = InForce {
         demand,
         // By the one that it starts with no walsender ever released anything.
         everywhere: pg.sync.in_force_at.is_some() || demand.is_blocked(),
         flushed: is_flushed(pg, demand),
     };
-    match next(&sync.pair, &in_force, &wanted) {
+    let recorded = Recorded { pair: &sync.pair, settled: settled(view) };
+    match next(&recorded, &in_force, &wanted) {
         Step::Record(pair) => Some(record_pair(view, record, pair)),
         Step::Demand(wanted) => Some(set(view, record, wanted)),
         Step::ProveEverywhere => Some(set(view, record, demand.clone())),
@@ -137,7 +163,7 @@ fn barrier(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg, sync: &SyncRe
         return set(view, record, wanted);
     }
     let Some(lsn) = pg.sync.in_force_at else { return set(view, record, wanted) };
-    if !is_flushed(pg, &wanted) {
+    if !is_flushed(pg, &wanted) && rails().barrier {
         return Decision::wait(Reason::AwaitsFlush(wanted));
     }
     let command = Command::Barrier {

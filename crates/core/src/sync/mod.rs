@@ -17,7 +17,8 @@
 //! time. Killed between any two steps, whoever goes on calls it with what it finds.
 //! Invariants, checked exhaustively by tests/sync_walk.rs: at every instant, with a demand that is in
 //! force in some walsenders only, and for commits acknowledged under earlier demands, no acknowledged
-//! commit can be missing from all ballots of a closed election.
+//! commit can be missing from all ballots of a closed election, whether what was proposed is seen to be
+//! applied or not.
 
 pub mod choose;
 
@@ -26,6 +27,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DataId, Lsn, MemberName};
+use crate::rails::rails;
 
 /// A member with the contents of its data directory. The same member with other contents is
 /// somebody else: what it acknowledged before may be gone.
@@ -97,10 +99,9 @@ impl Demand {
 
     /// The least that the log must ask for when everything acknowledged so far meets this demand.
     pub fn pair(&self) -> Pair {
-        Pair {
-            votes: self.standbys.len() + 1 - self.acks.min(self.standbys.len()),
-            voters: self.standbys.clone(),
-        }
+        let votes = self.standbys.len() + 1 - self.acks.min(self.standbys.len());
+        let votes = if rails().votes { votes } else { votes.saturating_sub(1).max(1) };
+        Pair { votes, voters: self.standbys.clone() }
     }
 }
 
@@ -121,6 +122,18 @@ impl Pair {
     pub fn can_be_met(&self) -> bool {
         self.votes <= self.voters.len()
     }
+}
+
+/// What the log is known to ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded<'a> {
+    /// The pair, as it was applied here.
+    pub pair: &'a Pair,
+    /// No other change can be on its way: this process has put this one there, and has proposed none
+    /// since. A proposal without an answer, or an earlier agent's, may be committed at any moment,
+    /// before it is seen here; but each names the change that it saw as the last one, so that
+    /// recording the same pair once more voids it.
+    pub settled: bool,
 }
 
 /// What PostgreSQL is known to ask for.
@@ -198,15 +211,19 @@ pub enum Step {
 /// PostgreSQL is set; and only when that is proven the log may ask for less. A pair that grows by
 /// members asks for as many votes more: commits acknowledged under a demand from before the last proof are
 /// covered by the pair alone, and a new member has none of them.
-pub fn next(recorded: &Pair, in_force: &InForce<'_>, wanted: &Demand) -> Step {
+pub fn next(recorded: &Recorded<'_>, in_force: &InForce<'_>, wanted: &Demand) -> Step {
+    let Recorded { pair: recorded, settled } = *recorded;
+    let settled = settled || !rails().settled;
     let goal = wanted.pair();
     if in_force.demand != wanted {
         let both = enough_for_both(recorded, in_force.demand, wanted);
-        if *recorded != both {
+        if *recorded != both && rails().log_first {
             Step::Record(both)
         } else if !in_force.everywhere {
             // Never three demands at a time.
             Step::ProveEverywhere
+        } else if !settled {
+            Step::Record(both)
         } else {
             Step::Demand(wanted.clone())
         }
@@ -214,7 +231,7 @@ pub fn next(recorded: &Pair, in_force: &InForce<'_>, wanted: &Demand) -> Step {
         Step::ProveEverywhere
     } else if *recorded == goal {
         Step::Arrived
-    } else if !in_force.flushed {
+    } else if !in_force.flushed && rails().flushed_first {
         Step::ProveFlushed
     } else {
         Step::Record(goal)

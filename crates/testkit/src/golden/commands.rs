@@ -135,15 +135,11 @@ impl World {
             let lsn = args.lsn("at")?.unwrap_or_default();
             let (acks, standbys) = self.some_of(args.text("acks").ok_or("acks=N/MEMBERS")?)?;
             let demand = Demand { acks, standbys };
-            return self.commit(Command::Barrier {
-                epoch,
-                incarnation,
-                generation,
-                data_id,
-                lsn,
-                demand,
-                at,
-            });
+            let command =
+                Command::Barrier { epoch, incarnation, generation, data_id, lsn, demand, at };
+            let output = self.commit(command);
+            self.settle(&member);
+            return output;
         }
         let pair = match args.text("votes") {
             Some(text) => {
@@ -154,7 +150,19 @@ impl World {
             None => return Err("votes=N/MEMBERS, or async".into()),
         };
         let why = "the script says so".to_owned();
-        self.commit(Command::ChangeSync { epoch, incarnation, generation, data_id, pair, why, at })
+        let command =
+            Command::ChangeSync { epoch, incarnation, generation, data_id, pair, why, at };
+        let output = self.commit(command);
+        self.settle(&member);
+        output
+    }
+
+    /// Who has put the last change into the log knows it.
+    fn settle(&mut self, member: &MemberName) {
+        let generation = self.state.sync.generation();
+        if let Some(world) = self.members.get_mut(member) {
+            world.local.sync_settled = Some(generation);
+        }
     }
 
     /// `1/n2,n3`: so many of these members, with their present contents.

@@ -41,8 +41,11 @@ impl World {
             }
         };
         let in_force_at = args.lsn("proven")?;
+        // Unless a script says otherwise, nothing is on its way.
+        let settled = args.number("settled")?.unwrap_or(self.state.sync.generation());
         let world = self.member(&name)?;
         let mut pg = RunningPg { open: true, has_upstream: true, ..RunningPg::default() };
+        world.local.sync_settled = Some(settled);
         let alone_since = standbys.is_empty().then_some(now);
         (pg.standbys, pg.sync) =
             (standbys, SyncView { demand: Some(demand), in_force_at, alone_since });

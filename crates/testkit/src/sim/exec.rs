@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use howdah_core::rails::rails;
 use howdah_core::view::{Failure, Job, View};
 use howdah_core::{
     Action, Ballot, Command, DataId, Epoch, LeaseState, Lsn, MemberName, Nonce, Reason, WallTime,
@@ -46,7 +47,7 @@ impl Sim {
         let (now, limit) = (self.now, self.timings.holder);
         let late = self.stormy && self.dice.once_in(3);
         let Some(member) = self.members.get_mut(name) else { return };
-        let connected = member.connected(now) && !late;
+        let connected = member.connected(now) && now >= member.deaf_until && !late;
         let Some(agent) = &mut member.agent else { return };
         while connected && member.applied < self.log.len() {
             let command = self.log[member.applied].clone();
@@ -85,7 +86,10 @@ impl Sim {
         if agent.lease.armed.is_some_and(|epoch| epoch != record.epoch) {
             lose(agent);
         }
-        let Some(sent) = agent.sent.get(&record.nonce).copied() else { return };
+        let drawn = agent.sent.get(&record.nonce).copied();
+        // Without that rail: whichever attempt is the last one.
+        let last = || agent.sent.values().max().copied().filter(|_| !rails().nonce);
+        let Some(sent) = last().or(drawn) else { return };
         agent.lease.renewed = Some(sent);
         if record.paused {
             member.guard.armed = None;
@@ -205,6 +209,7 @@ impl Sim {
             Command::TakeBack { .. } => "take-back",
             Command::OpenElection { .. } => "open",
             Command::CloseElection { .. } => "close",
+            Command::ChangeSync { .. } | Command::Barrier { .. } => "sync",
             _ => "other",
         };
         let release = match &command {
@@ -214,6 +219,9 @@ impl Sim {
         let Some(agent) = self.agent(name) else { return };
         if agent.under_way.contains_key(kind) {
             return;
+        }
+        if kind == "sync" {
+            agent.sync_settled = None;
         }
         if kind == "release" || kind == "take-back" {
             (agent.void_before, agent.lease.own_renewal, agent.withheld) = (now, false, true);
@@ -240,6 +248,7 @@ impl Sim {
         agent.under_way.remove(flight.kind);
         match flight.kind {
             "release" | "take-back" => agent.withheld = false,
+            "sync" if done => agent.sync_settled = flight.brings_generation(),
             "transfer" => self.end_job(&flight.from, done),
             _ => {}
         }
@@ -288,7 +297,10 @@ impl Sim {
         agent.job = Some(Running { action, job, due, waits: false });
         if matches!(job, Job::Rewind | Job::Clone) {
             // From here on the directory is neither the old one nor the new one.
-            (member.disk.half_done, member.disk.data_id) = (true, data_id);
+            member.disk.half_done = true;
+            if rails().data_id {
+                member.disk.data_id = data_id;
+            }
             if member.server.is_some() {
                 member.server_gone(now);
             }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use howdah_core::{Command, Incarnation, MemberName, WallTime};
+use howdah_core::rails::rails;
+use howdah_core::{Command, DataId, Incarnation, MemberName, WallTime};
 
 use super::member::{Agent, Disk};
 use super::{STEP, Sim};
@@ -22,7 +23,8 @@ impl Sim {
         let name = self.any();
         let away = self.now + Duration::from_millis(self.dice.between(200, 12_000));
         let short = self.now + STEP * 4;
-        let kind = self.dice.between(0, 9);
+        let kind = self.dice.between(0, 11);
+        let (deaf, mute) = (self.dice.between(1, 4), self.dice.between(3, 8));
         let now = self.now;
         let Some(member) = self.members.get_mut(&name) else { return };
         let what = match kind {
@@ -61,6 +63,14 @@ impl Sim {
                 member.frozen_until = away;
                 "frozen"
             }
+            10 => {
+                // Each of these alone is harmless for the lease.
+                member.deaf_until = now + Duration::from_secs(deaf);
+                let from = now + Duration::from_millis(100 * mute);
+                member.mute = (from, from + Duration::from_secs(mute));
+                "hears nothing, then is not heard"
+            }
+            11 => return self.roll_back(&name),
             7 => return self.operator(&name),
             8 => return self.wipe(&name),
             _ => return,
@@ -122,9 +132,36 @@ impl Sim {
         let back = self.now + STEP * 10;
         if let Some(member) = self.members.get_mut(name) {
             member.crash(back);
-            member.disk = Disk::default();
+            let data_id = if rails().data_id { DataId::default() } else { member.disk.data_id };
+            member.disk = Disk { data_id, ..Disk::default() };
             self.say(format!("{name}: its machine was replaced by an empty one"));
         }
+    }
+
+    /// A member's volume goes back to what it was a while ago: a snapshot, or a disk that lied.
+    fn roll_back(&mut self, name: &MemberName) {
+        let leads = self.state.leader.as_ref().is_some_and(|record| record.holder == *name);
+        let fresh = DataId(self.dice.next());
+        let (back, needed) = (self.now + STEP * 10, self.needs(name));
+        let Some(member) = self.members.get_mut(name) else { return };
+        let whole = member.disk.system.is_some() && !member.disk.half_done;
+        let old = member.snapshot.replace(member.disk.clone()).filter(|_| whole);
+        let Some(mut old) = old.filter(|old| old.system.is_some() && !old.half_done) else {
+            return;
+        };
+        if leads || needed || self.state.election.is_some() {
+            return;
+        }
+        // The identity file has a floor, which the disk's end now lies below.
+        old.promise = member.disk.promise;
+        if rails().data_id {
+            old.data_id = fresh;
+        } else {
+            old.data_id = member.disk.data_id;
+        }
+        member.crash(back);
+        member.disk = old;
+        self.say(format!("{name}: its volume went back in time"));
     }
 
     /// Whether no election could close any more without this member's contents: only an operator

@@ -73,6 +73,7 @@ pub(super) struct Agent {
     pub prepared: bool,
     pub checkpoint_at: Option<BootInstant>,
     pub under_way: BTreeMap<&'static str, BootInstant>,
+    pub sync_settled: Option<u64>,
     pub heard: BTreeMap<MemberName, (BootInstant, PeerView)>,
     pub key: String,
     pub last: String,
@@ -99,6 +100,12 @@ pub(super) struct Member {
     pub back_at: BootInstant,
     /// No network until then.
     pub cut_until: BootInstant,
+    /// It hears nothing of the log until then, though it is heard.
+    pub deaf_until: BootInstant,
+    /// It is not heard between these, though it hears.
+    pub mute: (BootInstant, BootInstant),
+    /// What its disk was like a while ago.
+    pub snapshot: Option<Disk>,
     /// Nothing of it runs until then: machine, guard, agent and server.
     pub frozen_until: BootInstant,
     pub stopping: Option<BootInstant>,
@@ -109,6 +116,11 @@ pub(super) struct Member {
 impl Member {
     pub fn connected(&self, now: BootInstant) -> bool {
         self.agent.is_some() && now >= self.cut_until && !self.is_frozen(now)
+    }
+
+    /// What it proposes arrives.
+    pub fn is_heard(&self, now: BootInstant) -> bool {
+        self.connected(now) && !(self.mute.0..self.mute.1).contains(&now)
     }
 
     /// Nothing of it runs.
@@ -200,6 +212,7 @@ impl Member {
             restart: agent.restart,
             primary_prepared: agent.prepared,
             checkpointed: agent.checkpoint_at.is_some_and(|at| now >= at),
+            sync_settled: agent.sync_settled,
         }
     }
 

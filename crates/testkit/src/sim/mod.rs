@@ -68,6 +68,13 @@ struct Flight {
     copy: bool,
 }
 
+impl Flight {
+    /// Generation that a change of whom commits wait for brings, if it is applied.
+    fn brings_generation(&self) -> Option<u64> {
+        self.command.brings_generation()
+    }
+}
+
 /// What happened in a run, so that a test can tell that something did.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -205,7 +212,7 @@ impl Sim {
     /// Whether a majority of Raft is in reach of `name`.
     fn quorum(&self, name: &MemberName) -> bool {
         let up = self.members.values().filter(|member| member.connected(self.now)).count();
-        self.members[name].connected(self.now) && up * 2 > self.members.len()
+        self.members[name].is_heard(self.now) && up * 2 > self.members.len()
     }
 
     fn propose(&mut self, from: &MemberName, kind: &'static str, command: Command) {
