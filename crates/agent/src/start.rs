@@ -48,8 +48,10 @@ pub fn run(
     guard: GuardClient,
     events: std::sync::mpsc::Receiver<Event>,
 ) -> ExitCode {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // One thread: an agent mostly wakes up for a moment, and handing work between threads would cost
+    // more than the work. What blocks for long (the store's writer, rewinds, walks over WAL) has
+    // threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -92,6 +92,11 @@ impl Core {
         *lock(&self.heard) = Some((sender, Instant::now()));
     }
 
+    /// Whom this node heard last as a leader, and when.
+    pub fn heard_last(&self) -> Option<(u64, Instant)> {
+        *lock(&self.heard)
+    }
+
     /// Who leads, by Raft's word, and where.
     pub fn leader(&self) -> Option<(u64, String)> {
         let metrics = self.metrics();

@@ -166,6 +166,7 @@ impl Node {
         tasks.push(tokio::spawn(tending::watch_status(Arc::clone(&self.core))));
         tasks.push(tokio::spawn(tending::watch_store(Arc::clone(&self.core))));
         tasks.push(tokio::spawn(tending::tend(Arc::clone(&self.core))));
+        tasks.push(tokio::spawn(tending::quieten(Arc::clone(&self.core))));
     }
 
     /// The applied state after each batch and each snapshot; a slow reader skips some.

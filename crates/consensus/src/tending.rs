@@ -47,6 +47,39 @@ pub(crate) async fn watch_status(core: Arc<Core>) {
     }
 }
 
+/// Lets openraft's timer sleep while there is nothing for it to see.
+///
+/// It looks at its clocks five times per heartbeat. On a follower nothing can be due before the shortest
+/// election timeout has passed since the leader was heard last; from a little before that on it looks as
+/// always, so that no election begins later for it. A leader is told here when a heartbeat is due, which
+/// is all that its timer would do. Whoever hears nobody is looked after without a pause.
+pub(crate) async fn quieten(core: Arc<Core>) {
+    let timings = core.group.options.timings;
+    let quiet = timings.election_min * 3 / 4;
+    let mut status = core.status.subscribe();
+    loop {
+        let leader = status.borrow_and_update().leader.map(|leader| leader.0);
+        if leader == Some(core.group.me) {
+            core.raft.runtime_config().tick(false);
+            // An error means that Raft's core is gone, which `watch_status` tells.
+            let told = core.raft.trigger().heartbeat().await;
+            let wake = Instant::now() + timings.heartbeat;
+            if told.is_err() || matches!(timeout_at(wake, status.changed()).await, Ok(Err(_))) {
+                return;
+            }
+            continue;
+        }
+        let follows = leader;
+        let heard = core.heard_last().filter(|(from, _)| Some(*from) == follows);
+        let until = heard.map(|(_, at)| at + quiet).filter(|until| *until > Instant::now());
+        core.raft.runtime_config().tick(until.is_none());
+        let wake = until.unwrap_or_else(|| Instant::now() + timings.heartbeat);
+        if let Ok(Err(_)) = timeout_at(wake, status.changed()).await {
+            return;
+        }
+    }
+}
+
 /// What is news whenever it changes.
 #[derive(PartialEq)]
 struct Outline {
@@ -114,7 +147,8 @@ pub(crate) async fn tend(core: Arc<Core>) {
             ask_if_removed(&core).await;
             last_company = Instant::now();
         }
-        sleep(ROUND).await;
+        // What a follower looks for takes minutes to come about.
+        sleep(if status.is_leader { ROUND } else { ROUND * 5 }).await;
     }
 }
 

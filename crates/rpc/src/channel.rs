@@ -26,7 +26,7 @@ pub fn lazy(address: &str, connect_timeout: Duration) -> Result<Channel, BadAddr
     Ok(endpoint
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(1))
+        .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(1))
         .keep_alive_while_idle(true)
         .connect_lazy())
