@@ -27,10 +27,11 @@ impl World {
         Ok(standbys)
     }
 
-    /// `local n2 [standby|primary|stopped|starting|hung|unknown] [key=value ...]`
-    pub(super) fn local(&mut self, args: &mut Args<'_>) -> Output {
-        let name = args.member()?;
-        let (now, system) = (self.now, args.number("system")?.unwrap_or(SYSTEM));
+    /// `[standbys=n2:0/4000000] [demand=1/n2,n3] [proven=0/3000000]`, for a primary.
+    fn replication(
+        &self,
+        args: &mut Args<'_>,
+    ) -> Result<(BTreeMap<Standby, Lsn>, SyncView), Box<dyn Error>> {
         let standbys = self.standbys(args.text("standbys"))?;
         let demand = match args.text("demand") {
             None => Demand::nobody(),
@@ -40,15 +41,21 @@ impl World {
                 Demand { acks, standbys }
             }
         };
+        let alone_since = standbys.is_empty().then_some(self.now);
         let in_force_at = args.lsn("proven")?;
+        Ok((standbys, SyncView { demand: Some(demand), in_force_at, alone_since }))
+    }
+
+    /// `local n2 [standby|primary|stopped|starting|hung|unknown] [key=value ...]`
+    pub(super) fn local(&mut self, args: &mut Args<'_>) -> Output {
+        let name = args.member()?;
+        let (now, system) = (self.now, args.number("system")?.unwrap_or(SYSTEM));
+        let mut pg = RunningPg { open: true, has_upstream: true, ..RunningPg::default() };
+        (pg.standbys, pg.sync) = self.replication(args)?;
         // Unless a script says otherwise, nothing is on its way.
         let settled = args.number("settled")?.unwrap_or(self.state.sync.generation());
         let world = self.member(&name)?;
-        let mut pg = RunningPg { open: true, has_upstream: true, ..RunningPg::default() };
         world.local.sync_settled = Some(settled);
-        let alone_since = standbys.is_empty().then_some(now);
-        (pg.standbys, pg.sync) =
-            (standbys, SyncView { demand: Some(demand), in_force_at, alone_since });
         let mut running = false;
         while let Some(word) = args.word() {
             match word {
