@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo tour build release test lint verify fix doc perf idle kills soak sim pg-16 pg-18
+.PHONY: demo tour build release test lint verify fix doc perf idle commit-latency kills soak sim sabotage pg-16 pg-18
 
 demo: build ## three real PostgreSQL servers with their sidecars, until Ctrl-C
 	./target/debug/howdah demo $(ARGS)
@@ -23,6 +23,9 @@ CORE := package(howdah-postgres) & binary(server) | package(howdah-guard) & bina
 
 # Guard rails switched off one by one, which something must notice: a build of its own.
 SABOTAGE := cargo nextest run --locked -p howdah-core --features sabotage -E 'binary(sabotage)'
+
+sabotage: ## each guard rail switched off in turn; the simulation must notice
+	$(SABOTAGE)
 
 test: build pg-16 pg-18 ## everything, on real servers; PG=16 or PG=18: on that version only
 	@tools/needs nextest
@@ -59,6 +62,9 @@ perf: release ## speed limits on the release build; alone on the machine, never 
 
 idle: release ## what an idle cluster costs, beside etcd and Patroni where installed; ten minutes each
 	cargo bench --locked -p howdah-benches --bench idle
+
+commit-latency: release ## what howdah adds to a commit in quorum mode, beside bare PostgreSQL
+	cargo bench --locked -p howdah-benches --bench commit
 
 sim: ## many seeds of the simulation, in each mode of replication; SEEDS and FROM may be set
 	HOWDAH_SIM_SEED=$${FROM:-0}-$$(( $${FROM:-0} + $${SEEDS:-100000} )) \

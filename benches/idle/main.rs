@@ -10,12 +10,12 @@
 
 mod howdah;
 mod patroni;
-mod process;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use howdah_benches::process;
 
 /// A young cluster has its first base backups and checkpoints behind it after this long.
 const SETTLE: Duration = Duration::from_secs(20);

@@ -10,10 +10,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use howdah_benches::newest_bin;
+use howdah_benches::process::{self, Groups};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User};
 
-use crate::process::{self, Groups};
 use crate::{Node, SETTLE};
 
 const NAMES: [&str; 3] = ["p1", "p2", "p3"];
@@ -185,16 +186,6 @@ fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file());
     found.filter(|path| path.metadata().is_ok_and(|m| m.permissions().mode() & 0o111 != 0))
-}
-
-fn newest_bin() -> Result<PathBuf> {
-    let mut found: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
-        .context("no PostgreSQL of Debian's packages")?
-        .flatten()
-        .filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path().join("bin"))))
-        .collect();
-    found.sort();
-    Ok(found.pop().context("no PostgreSQL in /usr/lib/postgresql")?.1)
 }
 
 /// Free ports, all held until the last is known.

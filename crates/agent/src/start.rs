@@ -147,8 +147,17 @@ impl Agent {
         });
         let (shell, outbox) = Shell::new(context.clone());
         let counters = context.counters.clone();
-        let desk =
-            Desk { me, node: node.clone(), board, orders, timings, clock: clock.clone(), counters };
+        let data_dir = context.config.postgresql.data_dir.clone();
+        let desk = Desk {
+            me,
+            node: node.clone(),
+            board,
+            orders,
+            timings,
+            clock: clock.clone(),
+            counters,
+            data_dir,
+        };
         let mut tasks = services(&context, &desk).await.map_err(other)?;
         node.start();
         let (every, limit) = (timings.ttl / 10, timings.probe_timeout);

@@ -88,9 +88,11 @@ pub enum Command {
     /// Members as a tree, replicas below their leader
     #[command(after_long_help = "Examples:\n  howdah topology")]
     Topology(ListArgs),
-    /// Changes of leader so far
-    #[command(after_long_help = "Examples:\n  howdah history -o json")]
-    History,
+    /// Changes of leader so far, or what was lost by them
+    #[command(
+        after_long_help = "Examples:\n  howdah history -o json\n  howdah history --lost      # writes that the cluster went on without"
+    )]
+    History(HistoryArgs),
     /// Why the present leader leads, or why nobody does
     #[command(
         after_long_help = "Examples:\n  howdah explain          # now\n  howdah explain 7        # how epoch 7 began"
@@ -256,6 +258,14 @@ impl SyncArg {
             SyncArg::Quorum => standbys,
         }
     }
+}
+
+/// `history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// Transactions that a member had when the cluster went on without them; asks every member
+    #[arg(long)]
+    pub lost: bool,
 }
 
 /// `list` and `topology`.

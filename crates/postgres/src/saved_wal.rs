@@ -203,9 +203,52 @@ pub fn read_manifest(dest_dir: &Path) -> Result<Option<Manifest>, FileError> {
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
+/// Every finished rescue of this data directory: its directory and manifest, oldest fork first.
+///
+/// # Errors
+/// If the directory of the rescues cannot be read; one that is not finished is left out.
+pub fn all_manifests(data_dir: &Path) -> Result<Vec<(PathBuf, Manifest)>, FileError> {
+    let lost = files::beside(data_dir, ".lost");
+    let entries = match fs::read_dir(&lost) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.doing("list", &lost)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let dir = entry.doing("list", &lost)?.path();
+        if let Some(manifest) = read_manifest(&dir)? {
+            found.push((dir, manifest));
+        }
+    }
+    found.sort_by(|(a, one), (b, other)| one.fork.cmp(&other.fork).then(a.cmp(b)));
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unfinished_and_missing_rescues_are_left_out() {
+        let parent = tempfile::tempdir().unwrap();
+        let data_dir = parent.path().join("main");
+        assert_eq!(all_manifests(&data_dir).unwrap(), Vec::new());
+        for (name, fork) in [("epoch-9", 2), ("epoch-3", 1), ("epoch-4", 0)] {
+            let dir = files::beside(&data_dir, ".lost").join(name);
+            fs::create_dir_all(&dir).unwrap();
+            let fork = Position { timeline: Timeline(fork), lsn: Lsn(7) };
+            let manifest = Manifest { fork, commits: 5, ..Manifest::default() };
+            if fork.timeline.0 > 0 {
+                fs::write(dir.join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
+            }
+        }
+        let names: Vec<String> = all_manifests(&data_dir)
+            .unwrap()
+            .into_iter()
+            .map(|(dir, _)| dir.file_name().unwrap().to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(names, ["epoch-3", "epoch-9"]);
+    }
 
     #[test]
     fn names_and_lines() {

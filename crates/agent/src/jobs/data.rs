@@ -69,16 +69,7 @@ pub async fn rewind(
     let user = context.config.postgresql.authentication.rewind.username.clone();
     let from = elephant.source(source, &user)?;
     check_source(context, &from).await?;
-    let save = Save {
-        data_dir: data_dir.clone(),
-        segment_size: control.wal_segment_size,
-        fork,
-        end,
-        dest_dir: rewind::lost_dir(&data_dir, &format!("epoch-{epoch}")),
-        max_bytes: LOST_WAL_BYTES_MAX,
-    };
-    let saved = save_divergent_wal(&elephant.install, &save).await?;
-    tracing::info!(%fork, %end, commits = saved.commits, "saved what only this member had");
+    keep_lost(context, &control, epoch, fork, end).await?;
     let data_id = elephant.fresh_identity()?;
     rewind::run_rewind(&elephant.install, &data_dir, &from, |line| {
         if let Some(percent) = percent_of(line) {
@@ -90,6 +81,46 @@ pub async fn rewind(
     rewind::finish_rewind(&elephant.settings(), &isolation(), HbaMode::Barred)?;
     Marker::Rewinding.clear(&data_dir)?;
     Ok(JobOutput::FreshData(data_id))
+}
+
+/// Keeps the WAL that the cluster went on without, and lists its transactions (rule S10).
+async fn keep_lost(
+    context: &Context,
+    control: &ControlData,
+    epoch: Epoch,
+    fork: Position,
+    end: Position,
+) -> Result<(), JobError> {
+    let elephant = &context.elephant;
+    let data_dir = elephant.data_dir();
+    let save = Save {
+        segment_size: control.wal_segment_size,
+        fork,
+        end,
+        dest_dir: rewind::lost_dir(&data_dir, &format!("epoch-{epoch}")),
+        max_bytes: LOST_WAL_BYTES_MAX,
+        data_dir,
+    };
+    let saved = save_divergent_wal(&elephant.install, &save).await?;
+    tracing::info!(
+        %fork, %end, commits = saved.commits,
+        "saved what only this member had; `howdah history --lost` lists it"
+    );
+    Ok(())
+}
+
+/// The same before a copy. What cannot be read cannot be kept, and does not hold the copy up.
+async fn keep_lost_before_a_copy(context: &Context, epoch: Epoch) -> Result<(), JobError> {
+    let elephant = &context.elephant;
+    if !matches!(datadir::inspect(&elephant.data_dir())?, datadir::DataDir::Cluster(_)) {
+        return Ok(());
+    }
+    let control = ControlData::read(&elephant.install, &elephant.data_dir()).await?;
+    let (end, history) = elephant.disk_end(&control).await?;
+    match elephant.state().timelines.diverges_at(end, &history) {
+        Some(fork) => keep_lost(context, &control, epoch, fork, end).await,
+        None => Ok(()),
+    }
 }
 
 /// pg_rewind wants a target that was stopped cleanly; its own recovery fails on standby.signal.
@@ -150,6 +181,9 @@ pub async fn clone(
     let elephant = &context.elephant;
     let data_dir = elephant.data_dir();
     start::stop(context).await?;
+    if let Err(why) = keep_lost_before_a_copy(context, epoch).await {
+        tracing::warn!(%why, "what only this member may have had is not kept");
+    }
     let user = context.config.postgresql.authentication.replication.username.clone();
     let from = elephant.source(source, &user)?;
     let slot = elephant.state().settings.use_slots.then(|| slot_name(&context.me));

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use howdah_consensus::RaftStatus;
+use howdah_core::sync::choose::Mode;
+use howdah_core::sync::{Pair, Standby};
 use howdah_core::{
-    BootInstant, Bootstrap, ClusterState, Epoch, LeaderRecord, LeaseState, Member, MemberName,
+    BootInstant, Bootstrap, ClusterState, DataId, Epoch, LeaderRecord, LeaseState, Member,
+    MemberName, SyncRecord, SyncState,
 };
 use howdah_rpc::peer::Status;
 use serde_json::Value;
@@ -28,9 +31,11 @@ enum Role {
     Stopped,
     Paused,
     NoLeader,
+    SyncStandby,
+    QuorumStandby,
 }
 
-const ROLES: [Role; 8] = [
+const ROLES: [Role; 10] = [
     Role::Leader,
     Role::Barred,
     Role::Replica,
@@ -39,6 +44,8 @@ const ROLES: [Role; 8] = [
     Role::Stopped,
     Role::Paused,
     Role::NoLeader,
+    Role::SyncStandby,
+    Role::QuorumStandby,
 ];
 
 fn state(role: Role) -> ClusterState {
@@ -51,6 +58,21 @@ fn state(role: Role) -> ClusterState {
         let mut member = Member { postgres_address: "10.0.0.1:5432".into(), ..Member::default() };
         member.tags.other.insert("zone".into(), "a".into());
         state.members.insert(name.into(), member);
+    }
+    let waited_for = match role {
+        Role::SyncStandby => Some(Mode::On),
+        Role::QuorumStandby => Some(Mode::Quorum),
+        _ => None,
+    };
+    if let Some(mode) = waited_for {
+        let standby = |name: &str| Standby { member: name.into(), data_id: DataId(5) };
+        state.settings.synchronous_mode = mode;
+        state.sync = SyncState::Sync(SyncRecord {
+            epoch: Epoch(3),
+            whole: [standby("n2")].into(),
+            generation: 1,
+            pair: Pair { votes: 1, voters: [standby("n1")].into() },
+        });
     }
     let holder =
         if matches!(role, Role::Leader | Role::Barred | Role::Paused) { "n1" } else { "n2" };
@@ -68,13 +90,14 @@ fn state(role: Role) -> ClusterState {
 fn own(role: Role) -> Status {
     let leads = matches!(role, Role::Leader | Role::Barred | Role::Paused);
     let running = !matches!(role, Role::Cloning | Role::Stopped);
-    let streams = matches!(role, Role::Replica | Role::Lagging);
+    let replicates = matches!(role, Role::Replica | Role::SyncStandby | Role::QuorumStandby);
+    let streams = replicates || role == Role::Lagging;
     Status {
         member: "n1".into(),
         state: match role {
             Role::Cloning => "creating replica",
             Role::Stopped => "stopped",
-            Role::Replica | Role::Lagging => "streaming",
+            _ if streams => "streaming",
             _ => "running",
         }
         .into(),
@@ -83,7 +106,7 @@ fn own(role: Role) -> Status {
         open_for_clients: running && role != Role::Barred,
         streaming_epoch: if streams { 3 } else { 0 },
         replication_state: match role {
-            Role::Replica | Role::Lagging => "streaming".into(),
+            _ if streams => "streaming".into(),
             Role::NoLeader => "in archive recovery".into(),
             _ => String::new(),
         },
@@ -91,6 +114,7 @@ fn own(role: Role) -> Status {
         replay_lsn: if role == Role::Lagging { 0x100_0000 } else { 0x900_0000 },
         timeline: 3,
         quorum: true,
+        data_id: 5,
         ..Status::default()
     }
 }

@@ -1,6 +1,7 @@
 //! `howdah.control.v1`: what operators and programs ask of a cluster. Every member answers; the
 //! log is the same everywhere, and proposals find the Raft leader by themselves.
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use howdah_rpc::control::control_server::Control;
 use howdah_rpc::control::{
     ClusterStatus, Event, EventsRequest, ExplainRequest, ExplainResponse, FailoverRequest,
     FenceRequest, GetConfigRequest, GetConfigResponse, HistoryRequest, HistoryResponse,
-    PauseRequest, Progress, ReinitRequest, ReloadRequest, ReloadResponse, RestartRequest,
-    ResumeRequest, StatusRequest, SwitchoverRequest, UnfenceRequest,
+    LostRequest, LostResponse, PauseRequest, Progress, ReinitRequest, ReloadRequest,
+    ReloadResponse, RestartRequest, ResumeRequest, StatusRequest, SwitchoverRequest,
+    UnfenceRequest,
 };
 use howdah_rpc::refusal::Reason as Refusal;
 use tokio::sync::mpsc;
@@ -20,7 +22,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{operations, upkeep};
+use super::{lost, operations, upkeep};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -45,6 +47,8 @@ pub struct Desk {
     pub clock: Arc<dyn Clock>,
     /// What was counted.
     pub counters: Arc<Counters>,
+    /// The local data directory, beside which lies what was kept before it was replaced.
+    pub data_dir: PathBuf,
 }
 
 impl Desk {
@@ -139,6 +143,10 @@ impl Control for Desk {
     ) -> Result<Response<HistoryResponse>, Status> {
         let changes = self.state().changes.iter().map(explain::change).collect();
         Ok(Response::new(HistoryResponse { changes }))
+    }
+
+    async fn lost(&self, _: Request<LostRequest>) -> Result<Response<LostResponse>, Status> {
+        lost::answer(self).await.map(Response::new)
     }
 
     async fn explain(

@@ -1,6 +1,7 @@
 //! The gRPC services of a member, beside the log's own.
 
 pub mod control;
+mod lost;
 pub mod operations;
 pub mod peer;
 pub mod upkeep;

@@ -38,7 +38,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Demo(args) => wait(demo::run(&args, global.output)),
         Command::List(args) => wait(list::run(&global, &args, false)),
         Command::Topology(args) => wait(list::run(&global, &args, true)),
-        Command::History => wait(history::run(&global)),
+        Command::History(args) => wait(history::run(&global, &args)),
         Command::Explain(args) => wait(explain::run(&global, &args)),
         Command::Events(args) => wait(events::run(&global, &args)),
         Command::Switchover(args) => wait(switchover::run(&global, &args)),

@@ -230,6 +230,9 @@ fn row(member: &Member, tree: bool) -> Vec<String> {
 
 fn footer(status: &ClusterStatus) -> String {
     let mut text = String::new();
+    if !matches!(status.synchronous_mode.as_str(), "" | "off") {
+        let _ = writeln!(text, " Synchronous mode {}", status.synchronous_mode);
+    }
     if status.paused {
         text += " Maintenance mode: on\n";
     } else if status.pause_wanted {

@@ -22,6 +22,9 @@ pub(super) fn before_clients(
     record: &LeaderRecord,
     pg: &RunningPg,
 ) -> Option<Decision> {
+    if let Some(decision) = unseen(view) {
+        return Some(decision);
+    }
     match &view.state.sync {
         SyncState::Async { .. } => {
             let alone = without_standbys(view);
@@ -50,6 +53,9 @@ pub(super) fn before_clients(
 
 /// The next step while clients are served; none: all is as it should be.
 pub(super) fn walk(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Option<Decision> {
+    if let Some(decision) = unseen(view) {
+        return Some(decision);
+    }
     let sync = match &view.state.sync {
         SyncState::Async { .. } => return begin(view, record, pg),
         SyncState::Sync(sync) => sync,
@@ -58,6 +64,13 @@ pub(super) fn walk(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Op
         return Some(give_up(view, record, "synchronous_mode is off"));
     }
     step(view, record, pg, sync)
+}
+
+/// This process has put a change into the log that was not applied here yet: whatever is decided by
+/// the one before would be refused.
+fn unseen(view: &View<'_>) -> Option<Decision> {
+    let ahead = view.local.sync_settled.is_some_and(|own| own > view.state.sync.generation());
+    ahead.then(|| Decision::wait(Reason::SettlesSync))
 }
 
 /// What a commit waits for while there is nobody to wait for.

@@ -8,25 +8,28 @@ use anyhow::{Context, Result};
 
 /// What one or more processes used, on average over the time of watching.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// Proportional set size: shared pages are divided among those who share them. The greatest
     /// of all looks.
-    pub(crate) pss_mib: f64,
+    pub pss_mib: f64,
     /// Share of one core.
-    pub(crate) cpu_percent: f64,
+    pub cpu_percent: f64,
     /// How often a thread went to sleep and was woken up: what idle processes spend their time on.
-    pub(crate) wakeups_per_second: f64,
+    pub wakeups_per_second: f64,
 }
 
 /// A process in one look at /proc.
-pub(crate) struct Process {
-    pub(crate) pid: i32,
-    pub(crate) parent: i32,
-    pub(crate) command: Vec<String>,
+pub struct Process {
+    /// Its id.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// Its command line.
+    pub command: Vec<String>,
 }
 
 /// All processes.
-pub(crate) fn all() -> Vec<Process> {
+pub fn all() -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter_map(|pid| {
@@ -42,7 +45,7 @@ pub(crate) fn all() -> Vec<Process> {
 }
 
 /// A process and all below it.
-pub(crate) fn tree(table: &[Process], root: i32) -> Vec<i32> {
+pub fn tree(table: &[Process], root: i32) -> Vec<i32> {
     let mut found = vec![root];
     let mut next = 0;
     while next < found.len() {
@@ -54,14 +57,11 @@ pub(crate) fn tree(table: &[Process], root: i32) -> Vec<i32> {
 }
 
 /// Groups of processes to watch, each under a name.
-pub(crate) type Groups<K> = BTreeMap<K, Vec<i32>>;
+pub type Groups<K> = BTreeMap<K, Vec<i32>>;
 
 /// Watches groups of processes for so long; processes that come or go meanwhile below a group's
 /// first one (its root) are counted by their time until the last look.
-pub(crate) fn watch<K: Ord + Clone>(
-    groups: &Groups<K>,
-    time: Duration,
-) -> Result<BTreeMap<K, Usage>> {
+pub fn watch<K: Ord + Clone>(groups: &Groups<K>, time: Duration) -> Result<BTreeMap<K, Usage>> {
     let began = Instant::now();
     let spent = |pids: &[i32]| (cpu_seconds(pids), wakeups(pids));
     let before: BTreeMap<&K, (f64, f64)> =
