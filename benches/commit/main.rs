@@ -118,9 +118,8 @@ impl Client {
         let member = members.iter().find(|member| member["name"] == leader).context("no leader")?;
         let host = member["host"].as_str().context("no address")?;
         let port = host.rsplit_once(':').context("no port")?.1.to_owned();
-        let psql = demo.access["psql"].as_str().context("no way in")?.to_owned();
-        let passfile = psql.split("passfile=").nth(1).context("no password file")?;
-        let passfile = passfile.trim_end_matches('\'').to_owned();
+        let dsn = demo.access["dsn"].as_str().context("no way in")?.to_owned();
+        let passfile = dsn.split("passfile=").nth(1).context("no password file")?.to_owned();
         let bin = newest_bin()?;
         let psql_program = bin.join("psql").display().to_string();
         Ok(Self {

@@ -14,7 +14,7 @@ use crate::process::{self, Process};
 /// A demo that runs. Dropped, it ends and stops its members, however the measurement ends.
 pub struct Demo {
     child: Child,
-    /// What it said of itself: `endpoint`, `psql`, `members`.
+    /// What it said of itself: `endpoint`, `dsn`, `members`.
     pub access: Value,
     /// The program.
     pub binary: PathBuf,

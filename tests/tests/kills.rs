@@ -50,13 +50,15 @@ async fn kills() -> Result<()> {
         let kind = ["agent", "guard", "postmaster", "backend"][dice.throw(4)];
         let member = &cluster.members[index];
         // What was killed before may be on its way back: the picture that was whole was a moment old.
-        let victim = wait_for("there is a victim", Duration::from_secs(30), || async {
-            pick(member, kind, &mut Dice(dice.0))
+        // And a session may have ended by itself between the look and the signal: then another one.
+        let victim = wait_for("a victim was killed", Duration::from_secs(30), || async {
+            let victim = pick(member, kind, &mut Dice(dice.0))?;
+            member.signal(victim, Signal::SIGKILL)?;
+            Ok(victim)
         })
         .await?;
         dice.throw(1);
         println!("{round}: kill -9 of {}'s {kind} ({victim})", member.name);
-        member.signal(victim, Signal::SIGKILL)?;
         if kind == "guard" {
             // The service manager's part: what is left ends by itself, then it is started again.
             let member = &mut cluster.members[index];

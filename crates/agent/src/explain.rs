@@ -1,5 +1,7 @@
 //! Changes of leader, told to people: who stood, with which position, and why the winner won.
 
+use howdah_core::sync::choose::Mode;
+use howdah_core::sync::names;
 use howdah_core::{Change, ClusterState, Epoch, Event, Verdict};
 use howdah_rpc::control;
 
@@ -125,24 +127,50 @@ fn story(change: &Change) -> Vec<String> {
     lines
 }
 
+/// Whom commits wait for, and what that asks of the next election.
+fn waiting(state: &ClusterState) -> Option<String> {
+    let mode = state.settings.synchronous_mode;
+    let Some(sync) = state.sync.record() else {
+        let off = mode == Mode::Off;
+        return (!off).then(|| format!("synchronous_mode is {mode}, but commits wait for nobody."));
+    };
+    let (pair, whole) = (&sync.pair, names(&sync.whole));
+    Some(if state.barrier_pending() {
+        format!(
+            "Clients are let in when standbys have what was there before epoch {}; until then an \
+             election needs {pair}, or one of {whole} alone.",
+            state.epoch()
+        )
+    } else {
+        format!("Commits wait for {}; an election needs {pair}, or {whole} alone.", pair.demand())
+    })
+}
+
 /// What is going on now.
 fn present(state: &ClusterState) -> Vec<String> {
     let Some(open) = &state.election else {
-        return match &state.leader {
+        let mut lines = match &state.leader {
             Some(record) => vec![format!(
                 "The lease of epoch {} is {:?}, renewed {} times.",
                 record.epoch, record.state, record.renewals
             )],
             None => vec!["Nobody has led yet.".into()],
         };
+        lines.extend(waiting(state));
+        return lines;
     };
     let mut lines = vec![format!("An election is open for epoch {}: {}.", open.epoch, open.reason)];
-    for verdict in howdah_core::election::count(state, open).verdicts {
+    let count = howdah_core::election::count(state, open);
+    for verdict in count.verdicts {
         let what = verdict.ineligible.unwrap_or_else(|| "may lead".into());
         lines.push(format!("  {} stands at {}: {what}.", verdict.member, verdict.position));
     }
     for name in state.members.keys().filter(|name| !open.ballots.contains_key(name)) {
         lines.push(format!("  {name} has not voted."));
     }
+    lines.push(match count.winner {
+        Ok(winner) => format!("  Closed now, {winner} would win."),
+        Err(why) => format!("  It cannot be closed: {why}."),
+    });
     lines
 }

@@ -24,6 +24,9 @@ pub struct Vote {
 /// # Errors
 /// Why it was not taken.
 pub async fn cast(context: &Context, vote: Vote) -> Result<(), String> {
+    // A server that is down needs no proof that nothing streams to it. But an agent that is restarted
+    // may see an older state of the log for a moment, and must not follow by that.
+    context.elephant.promise(vote.epoch).map_err(|why| why.to_string())?;
     let ballot = ballot(context, vote.incarnation).await.map_err(|why| why.to_string())?;
     let ballot = Ballot { barred: vote.barred, bar_only: vote.bar_only, ..ballot };
     let command = Command::CastBallot {

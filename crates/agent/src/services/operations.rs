@@ -91,6 +91,7 @@ fn candidate_checks(sources: &Sources<'_>, candidate: &MemberName, planned: bool
     if planned {
         let streams = words.streaming_epoch == epoch;
         checks.push(check("candidate streams from the leader", streams, words.reason.clone()));
+        checks.extend(sync_checks(sources, candidate));
     }
     let end = sources.leader().and_then(|leader| sources.words(leader));
     let end = end.map_or(0, |(leader, _)| leader.receive_lsn);
@@ -100,6 +101,38 @@ fn candidate_checks(sources: &Sources<'_>, candidate: &MemberName, planned: bool
     let detail = format!("{lag} bytes behind, {allowed} are allowed");
     checks.push(check("candidate's lag is small", lag <= allowed, detail));
     checks
+}
+
+/// Where commits wait for standbys, leadership is handed to one of these, and by a leader that lets
+/// clients in by its own pair.
+fn sync_checks(sources: &Sources<'_>, candidate: &MemberName) -> Vec<Check> {
+    let Some(sync) = sources.state.sync.record() else { return Vec::new() };
+    let pending = sources.state.barrier_pending();
+    let detail = if pending { "not yet" } else { "its standbys have what was there before it" };
+    let waited_for = sources.is_sync_standby(candidate);
+    vec![
+        check("leader has passed its barrier", !pending, detail),
+        check("commits wait for the candidate", waited_for, format!("for {}", sync.pair.demand())),
+    ]
+}
+
+/// What an unplanned change of leader may lose.
+fn loss(sources: &Sources<'_>, allow_data_loss: bool) -> String {
+    let allowed = sources.state.settings.maximum_lag_on_failover_bytes;
+    match sources.state.sync.record() {
+        Some(_) if allow_data_loss => {
+            "acknowledged writes may be lost: standbys that commits waited for need not be heard"
+                .into()
+        }
+        Some(sync) => format!(
+            "nothing that was acknowledged: it waits until {} are heard, or one of {} alone",
+            sync.pair,
+            howdah_core::sync::names(&sync.whole)
+        ),
+        None => format!(
+            "asynchronous: up to {allowed} bytes and what was written since the last renewal may be lost"
+        ),
+    }
 }
 
 fn best(sources: &Sources<'_>) -> Option<MemberName> {
@@ -206,10 +239,7 @@ fn failover_checks(sources: &Sources<'_>, request: &FailoverRequest) -> Vec<Chec
         .collect();
     let detail = if able.is_empty() { "nobody".to_owned() } else { able.join(", ") };
     checks.push(check("somebody could lead", !able.is_empty(), detail));
-    let allowed = sources.state.settings.maximum_lag_on_failover_bytes;
-    let detail = format!(
-        "asynchronous: up to {allowed} bytes and what was written since the last renewal may be lost"
-    );
+    let detail = loss(sources, request.allow_data_loss);
     checks.push(check("what may be lost is known", true, detail));
     checks
 }

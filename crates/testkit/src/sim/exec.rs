@@ -152,6 +152,9 @@ impl Sim {
             Action::Renew { epoch, paused } => self.renew(name, epoch, paused),
             Action::Propose(command) => self.put(name, *command, reason),
             Action::Vote { epoch, barred, bar_only } => {
+                if let Some(member) = self.members.get_mut(name) {
+                    member.disk.promise = member.disk.promise.max(epoch);
+                }
                 let mut ballot = self.ballot(name);
                 (ballot.barred, ballot.bar_only) = (barred, bar_only);
                 let member = name.clone();
