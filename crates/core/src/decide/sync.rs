@@ -70,7 +70,7 @@ pub(super) fn walk(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Op
 /// the one before would be refused.
 fn unseen(view: &View<'_>) -> Option<Decision> {
     let ahead = view.local.sync_settled.is_some_and(|own| own > view.state.sync.generation());
-    ahead.then(|| Decision::wait(Reason::SettlesSync))
+    (ahead && rails().settled).then(|| Decision::wait(Reason::SettlesSync))
 }
 
 /// What a commit waits for while there is nobody to wait for.
