@@ -338,15 +338,8 @@ fn draw_secrets() -> Secrets {
 fn member(context: &Context, node_id: howdah_core::NodeId) -> Member {
     let config = context.elephant.current();
     let tags = &config.tags;
-    let known = [
-        "nofailover",
-        "noloadbalance",
-        "clonefrom",
-        "nosync",
-        "sync_priority",
-        "failover_priority",
-    ];
-    let other = tags.all.iter().filter(|(key, _)| !known.contains(&key.as_str()));
+    let other =
+        tags.all.iter().filter(|(key, _)| !crate::config::KNOWN_TAGS.contains(&key.as_str()));
     Member {
         node_id,
         control_address: config.raft.self_addr.clone(),

@@ -219,6 +219,10 @@ pub struct BootstrapConfig {
     pub initdb: Vec<String>,
 }
 
+/// Tags with a meaning.
+pub const KNOWN_TAGS: [&str; 6] =
+    ["nofailover", "noloadbalance", "clonefrom", "nosync", "sync_priority", "failover_priority"];
+
 /// What a member may and should do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags {

@@ -288,21 +288,13 @@ fn tags(top: &Section<'_>) -> Tags {
 
 /// All tags as text; free ones are checked, and those of Patroni's that would do something else.
 fn all_tags(section: &Section<'_>) -> BTreeMap<String, String> {
-    const KNOWN: &[&str] = &[
-        "nofailover",
-        "noloadbalance",
-        "clonefrom",
-        "nosync",
-        "sync_priority",
-        "failover_priority",
-    ];
     let mut all = BTreeMap::new();
     section.report.asked.borrow_mut().insert(section.path("NAME"));
     for entry in section.entries() {
         let (key, path) = (entry.key.as_str(), section.path(&entry.key));
         if let Some(advice) = foreign::advice(&path) {
             section.report.advise(entry, &path, &advice);
-        } else if let Some(known) = nearest(key, KNOWN).filter(|known| *known != key)
+        } else if let Some(known) = nearest(key, &super::KNOWN_TAGS).filter(|known| *known != key)
             && boolean(&entry.node.text().unwrap_or_default()).is_some()
         {
             // A tag may be called anything, so that this is no certain mistake.
@@ -318,7 +310,7 @@ fn all_tags(section: &Section<'_>) -> BTreeMap<String, String> {
             }
             Value::Null => {}
             Value::List(_) | Value::Map(_) => {
-                if !KNOWN.contains(&key) {
+                if !super::KNOWN_TAGS.contains(&key) {
                     let what = format!("{} stands where one value belongs", entry.node.kind());
                     section.report.error(&entry.node.place, &path, what, "write one value");
                 }

@@ -251,7 +251,7 @@ impl Sim {
         agent.under_way.remove(flight.kind);
         match flight.kind {
             "release" | "take-back" => agent.withheld = false,
-            "sync" if done => agent.sync_settled = flight.brings_generation(),
+            "sync" if done => agent.sync_settled = flight.command.brings_generation(),
             "transfer" => self.end_job(&flight.from, done),
             _ => {}
         }

@@ -68,13 +68,6 @@ struct Flight {
     copy: bool,
 }
 
-impl Flight {
-    /// Generation that a change of whom commits wait for brings, if it is applied.
-    fn brings_generation(&self) -> Option<u64> {
-        self.command.brings_generation()
-    }
-}
-
 /// What happened in a run, so that a test can tell that something did.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
