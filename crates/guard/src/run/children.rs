@@ -22,8 +22,10 @@ use crate::wire::LastExit;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// An agent that lived so long did not die of its start.
-const LONG_LIFE: Duration = Duration::from_secs(60);
+/// So much of life makes up for one quick death. An agent that dies of its start dies sooner and is
+/// started ever more slowly. One that serves for some seconds and is then killed, again and again,
+/// does more good than none: its lease lives on only if the next one comes within it.
+const FORGIVES: Duration = Duration::from_secs(2);
 /// For so long an agent may live on after it closed its connection.
 const HANG_UP: Duration = Duration::from_secs(5);
 /// Pause between two looks for what a dead agent left behind.
@@ -95,6 +97,12 @@ fn pause(quick_deaths: u32) -> Duration {
     }
 }
 
+/// The quick deaths that are still held against an agent that lived so long.
+fn unforgiven(quick_deaths: u32, lived: Duration) -> u32 {
+    let forgiven = lived.as_millis() / FORGIVES.as_millis();
+    quick_deaths.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX))
+}
+
 impl Guard {
     /// Takes the dead off the process table.
     pub(super) fn reap(&mut self) {
@@ -148,9 +156,7 @@ impl Guard {
             Agent::Running { since, .. } => now.since(*since),
             Agent::Dead { .. } => Duration::ZERO,
         };
-        if lived >= LONG_LIFE {
-            self.quick_deaths = 0;
-        }
+        self.quick_deaths = unforgiven(self.quick_deaths, lived);
         self.link = None;
         self.agent = Agent::Dead { restart: None, clean: 0, why: None };
         self.kill_helpers();
@@ -264,5 +270,28 @@ mod tests {
         let pauses: Vec<u128> = (0..9).map(|deaths| pause(deaths).as_millis()).collect();
         let expected = [100, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000];
         assert_eq!(pauses, expected);
+    }
+
+    /// The pause that comes after each of some lives.
+    fn pauses(lives: &[u64]) -> Vec<u128> {
+        let mut quick_deaths = 0;
+        let mut pauses = Vec::new();
+        for lived in lives {
+            quick_deaths = unforgiven(quick_deaths, Duration::from_millis(*lived));
+            pauses.push(pause(quick_deaths).as_millis());
+            quick_deaths += 1;
+        }
+        pauses
+    }
+
+    #[test]
+    fn only_an_agent_that_dies_of_its_start_is_slowed_down() {
+        assert_eq!(pauses(&[300, 300, 300, 300]), [100, 1000, 2000, 4000]);
+        assert_eq!(pauses(&[1999; 4]), [100, 1000, 2000, 4000]);
+        // Killed again and again while it serves: no lease is lost by a pause.
+        assert_eq!(pauses(&[2500; 5]), [100; 5]);
+        // A bad spell is made up for, not forgotten at once.
+        assert_eq!(pauses(&[300, 300, 300, 4000, 300, 8000]), [100, 1000, 2000, 1000, 2000, 100]);
+        assert_eq!(pauses(&[300, 300, 300, u64::MAX]), [100, 1000, 2000, 100]);
     }
 }
