@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo tour build release test lint verify fix doc perf idle commit-latency kills soak sim sabotage pg-16 pg-18
+.PHONY: demo tour build release test lint verify fix doc perf idle commit-latency kills soak model sim sabotage pg-16 pg-18
 
 demo: build ## three real PostgreSQL servers with their sidecars, until Ctrl-C
 	./target/debug/howdah demo $(ARGS)
@@ -22,9 +22,10 @@ CORE := package(howdah-postgres) & binary(server) | package(howdah-guard) & bina
   test(a_switchover_loses_nothing) | test(whose_wal_is_gone_is_copied) | test(scram_and_roles))
 
 # Guard rails switched off one by one, which something must notice: a build of its own.
-SABOTAGE := cargo nextest run --locked -p howdah-core --features sabotage -E 'binary(sabotage)'
+SABOTAGE := cargo nextest run --locked -p howdah-core -p howdah-model \
+  --features howdah-core/sabotage,howdah-model/sabotage -E 'binary(sabotage) | binary(rails)'
 
-sabotage: ## each guard rail switched off in turn; the simulation must notice
+sabotage: ## each guard rail switched off in turn; simulation or model must notice
 	$(SABOTAGE)
 
 test: build pg-16 pg-18 ## everything, on real servers; PG=16 or PG=18: on that version only
@@ -65,6 +66,9 @@ idle: release ## what an idle cluster costs, beside etcd and Patroni where insta
 
 commit-latency: release ## what howdah adds to a commit in quorum mode, beside bare PostgreSQL
 	cargo bench --locked -p howdah-benches --bench commit
+
+model: ## every world within ever larger bounds, as far as MINUTES (60) go
+	cargo run --release --locked -p howdah-model --example model
 
 sim: ## many seeds of the simulation, in each mode of replication; SEEDS and FROM may be set
 	HOWDAH_SIM_SEED=$${FROM:-0}-$$(( $${FROM:-0} + $${SEEDS:-100000} )) \

@@ -9,6 +9,10 @@
 pub struct Rails {
     /// A renewal moves the deadline only by the reading that belongs to its nonce (S2).
     pub nonce: bool,
+    /// A holder's deadline leaves room for clocks of different rates (S2).
+    pub drift_margin: bool,
+    /// A guard cuts its deadline to a shorter ttl before that is proposed; the largest does not stay (S2).
+    pub cut_first: bool,
     /// Nobody votes before its promise is proven (S7).
     pub promise: bool,
     /// As many votes as the commits' acknowledgements ask for, not one less (S7).
@@ -36,6 +40,8 @@ pub struct Rails {
 /// All of them on.
 pub const ALL: Rails = Rails {
     nonce: true,
+    drift_margin: true,
+    cut_first: true,
     promise: true,
     votes: true,
     log_first: true,

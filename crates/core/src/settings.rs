@@ -127,6 +127,12 @@ pub enum TimingError {
     },
 }
 
+/// How much of a ttl is over on the slowest clock that is tolerated when all of it is over on the
+/// fastest: until then the last process of a holder must be gone (rule S2).
+pub fn holder_share(ttl: Duration, rate_error_percent: u32) -> Duration {
+    ttl * (100 - rate_error_percent) / (100 + rate_error_percent)
+}
+
 /// All time limits that follow from the ttl and the profile. Units are those of `Duration`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
@@ -169,8 +175,8 @@ impl Timings {
         if ttl < TTL_LEAST {
             return Err(TimingError::TooShort { ttl });
         }
-        let shrunk = ttl * (100 - CLOCK_RATE_ERROR_PERCENT) / (100 + CLOCK_RATE_ERROR_PERCENT);
-        let holder = shrunk.saturating_sub(kill + jitter);
+        let share = holder_share(ttl, CLOCK_RATE_ERROR_PERCENT);
+        let holder = share.saturating_sub(kill + jitter);
         let needed = ttl / 5 + election_max * 4 + rpc_timeout * 2;
         if needed >= holder {
             return Err(TimingError::TooTight { ttl, needed, available: holder });

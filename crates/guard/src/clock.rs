@@ -35,7 +35,7 @@ pub fn monotonic_now() -> Duration {
 
 /// One look at both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reading {
+pub struct Reading {
     /// CLOCK_BOOTTIME.
     pub boot: BootInstant,
     /// How long the machine was suspended so far.

@@ -1,4 +1,5 @@
-//! The deadline: which one is in force, and what it allows. Pure.
+//! The deadline: which one is in force, and what it allows. Pure; called by the guard's loop, and by the
+//! model of the lease.
 //!
 //! Invariants: the newest (epoch, renewals) given sets the deadline; one that passed is never
 //! extended; a deadline comes earlier only when that was asked for; authority is exactly the armed
@@ -16,7 +17,7 @@ const SUSPEND: Duration = Duration::from_millis(50);
 
 /// The lease was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lost {
+pub struct Lost {
     /// The epoch that was armed.
     pub epoch: Epoch,
     /// Since when it counts as lost.
@@ -25,8 +26,9 @@ pub(crate) struct Lost {
     pub suspended: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum State {
+    #[default]
     Unarmed,
     Armed {
         armed: Armed,
@@ -37,16 +39,17 @@ enum State {
 }
 
 /// Keeps the deadline.
-#[derive(Debug)]
-pub(crate) struct Lease {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Lease {
     state: State,
     /// Newest (epoch, renewals) that armed or disarmed.
     newest: Option<(Epoch, u64)>,
 }
 
 impl Lease {
+    /// No deadline, and none was ever given.
     pub fn new() -> Self {
-        Self { state: State::Unarmed, newest: None }
+        Self::default()
     }
 
     /// The deadline in force.

@@ -19,7 +19,7 @@ mod cgroup;
 pub mod client;
 pub mod clock;
 mod frame;
-mod lease;
+pub mod lease;
 mod log;
 mod options;
 pub mod orphans;

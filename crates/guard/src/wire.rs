@@ -253,7 +253,7 @@ pub struct Status {
 }
 
 /// A deadline and what it belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Armed {
     /// Epoch of the leader record.
     pub epoch: Epoch,
