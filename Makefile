@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo tour build release test lint verify fix doc perf idle commit-latency kills soak model sim sabotage pg-16 pg-18
+.PHONY: demo tour build release test lint verify fix doc perf idle commit-latency kills durable promises soak model sim sabotage pg-16 pg-18
 
 demo: build ## three real PostgreSQL servers with their sidecars, until Ctrl-C
 	./target/debug/howdah demo $(ARGS)
@@ -76,6 +76,15 @@ sim: ## many seeds of the simulation, in each mode of replication; SEEDS and FRO
 
 kills: build ## 200 kill -9 of random processes; SEED and COUNT may be set
 	COUNT=$${COUNT:-200} tools/with-test-root cargo nextest run --locked -p howdah-tests --no-capture -E 'test(kills)'
+
+durable: build ## an hour of faults with synchronous replication, every write checked; MINUTES, MODE and SEED may be set
+	MINUTES=$${MINUTES:-60} tools/with-test-root \
+	  cargo nextest run --locked --profile long -p howdah-tests --no-capture -E 'binary(durable)'
+
+promises: ## what promises are for: the same schedule with them and without, RUNS (10) times each
+	cargo build --locked -p howdah-cli --features sabotage --target-dir target/sabotage
+	HOWDAH_TEST_PROFILE=sabotage/debug tools/with-test-root \
+	  cargo run --locked -p howdah-tests --example promises -- $${RUNS:-10}
 
 soak: ## a million renewals through the store, directory bounded
 	cargo run --locked -p howdah-consensus --example soak -- $${COUNT:-1000000}

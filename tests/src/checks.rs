@@ -1,13 +1,13 @@
 //! What tests ask of the writers' memories.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
 use crate::cluster::Cluster;
 use crate::ground::wait_for;
-use crate::writer::{Ack, Writer};
+use crate::writer::{Ack, LIST, Writer};
 
 /// Acknowledged ids that are not on the leader now.
 ///
@@ -18,6 +18,41 @@ pub async fn lost(cluster: &Cluster, acks: &[Ack]) -> Result<BTreeSet<i64>> {
     let text = cluster.members[leader].psql("SELECT id FROM t")?;
     let there: BTreeSet<i64> = text.lines().filter_map(|line| line.parse().ok()).collect();
     Ok(acks.iter().map(|ack| ack.id).filter(|id| !there.contains(id)).collect())
+}
+
+/// What is wrong with the lists on the leader: an append that was acknowledged and is not there, is there
+/// twice, or stands before one that was acknowledged before it was sent.
+///
+/// # Errors
+/// If there is no leader.
+pub async fn misplaced(cluster: &Cluster, acks: &[Ack]) -> Result<Vec<String>> {
+    let leader = cluster.leader().await?;
+    let text = cluster.members[leader].psql("SELECT array_to_string(v, ' ') FROM lists")?;
+    let mut place: BTreeMap<i64, usize> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for list in text.lines() {
+        for (nth, id) in list.split(' ').filter_map(|id| id.parse().ok()).enumerate() {
+            if place.insert(id, nth).is_some() {
+                wrong.push(format!("{id} was appended twice"));
+            }
+        }
+    }
+    let mut lists: BTreeMap<i64, Vec<&Ack>> = BTreeMap::new();
+    for ack in acks {
+        lists.entry(ack.id / LIST).or_default().push(ack);
+        if !place.contains_key(&ack.id) {
+            wrong.push(format!("{} is missing", ack.id));
+        }
+    }
+    for acks in lists.values() {
+        for (one, other) in acks.iter().flat_map(|one| acks.iter().map(move |other| (one, other))) {
+            let before = place.get(&one.id) < place.get(&other.id);
+            if one.acked < other.sent && !before {
+                wrong.push(format!("{} stands before {}, which came first", other.id, one.id));
+            }
+        }
+    }
+    Ok(wrong)
 }
 
 /// Waits until so many writes were acknowledged.

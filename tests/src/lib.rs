@@ -6,6 +6,9 @@
 
 pub mod checks;
 pub mod cluster;
+pub mod dice;
+pub mod directed;
+pub mod fault;
 pub mod ground;
 pub mod member;
 pub mod net;
@@ -13,6 +16,7 @@ pub mod volume;
 pub mod writer;
 
 pub use cluster::{Cluster, Options};
+pub use fault::Fault;
 pub use ground::{Ground, wait_for};
 pub use member::Member;
 pub use volume::Volume;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -72,6 +73,20 @@ impl Member {
     /// HOST:PORT of its gRPC services.
     pub fn control(&self) -> String {
         format!("{}:{}", self.host, self.control_port)
+    }
+
+    /// Whether nobody listens where it would: what an earlier life of it left has ended.
+    ///
+    /// # Errors
+    /// Where somebody does.
+    pub fn is_gone(&self) -> Result<()> {
+        for port in [self.control_port, self.pg_port] {
+            let address = format!("{}:{port}", self.host);
+            let parsed = address.parse().context("an address")?;
+            let connected = TcpStream::connect_timeout(&parsed, Duration::from_millis(300));
+            ensure!(connected.is_err(), "somebody listens on {address}");
+        }
+        Ok(())
     }
 
     /// Its data directory.

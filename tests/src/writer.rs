@@ -12,6 +12,9 @@ use crate::cluster::{Cluster, PASSWORD};
 /// What is written next; never the same twice in one process.
 static NEXT: AtomicI64 = AtomicI64::new(1);
 
+/// So many writes go to one list.
+pub const LIST: i64 = 50;
+
 /// One acknowledged write.
 #[derive(Clone, Copy, Debug)]
 pub struct Ack {
@@ -33,8 +36,23 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins: one task per member, each writing to that member alone whenever it accepts.
+    /// Begins: one task per member, each writing to that member alone whenever it accepts. Each write
+    /// is a row of its own in `t`.
     pub fn start(cluster: &Cluster) -> Self {
+        Self::running(cluster, "INSERT INTO t VALUES ($1)")
+    }
+
+    /// The same; each write goes to the end of a list, of [`LIST`] in a row of `lists`, so that their
+    /// order can be seen too.
+    pub fn appending(cluster: &Cluster) -> Self {
+        Self::running(
+            cluster,
+            "INSERT INTO lists VALUES ($1::bigint / 50, ARRAY[$1::bigint]) \
+             ON CONFLICT (k) DO UPDATE SET v = lists.v || excluded.v",
+        )
+    }
+
+    fn running(cluster: &Cluster, sql: &'static str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acks: Arc<Mutex<Vec<Ack>>> = Arc::default();
         let tasks = cluster
@@ -45,7 +63,8 @@ impl Writer {
                 let mut config = Config::new();
                 config.host(&member.host).port(member.pg_port).user("tester").password(PASSWORD);
                 config.dbname("postgres").connect_timeout(Duration::from_millis(300));
-                let pinned = Pinned { index, config, stop: stop.clone(), acks: acks.clone() };
+                let (stop, acks) = (stop.clone(), acks.clone());
+                let pinned = Pinned { index, config, sql, stop, acks };
                 pinned.spawn(member.netns.clone())
             })
             .collect();
@@ -79,6 +98,7 @@ impl Drop for Writer {
 struct Pinned {
     index: usize,
     config: Config,
+    sql: &'static str,
     stop: Arc<AtomicBool>,
     acks: Arc<Mutex<Vec<Ack>>>,
 }
@@ -118,7 +138,7 @@ impl Pinned {
         while !self.stop.load(Ordering::SeqCst) {
             let id = NEXT.fetch_add(1, Ordering::SeqCst);
             let sent = Instant::now();
-            let insert = async { client.execute("INSERT INTO t VALUES ($1)", &[&id]).await };
+            let insert = async { client.execute(self.sql, &[&id]).await };
             match tokio::time::timeout(Duration::from_secs(5), insert).await {
                 Ok(Ok(_)) => {
                     let ack = Ack { id, member: self.index, sent, acked: Instant::now() };

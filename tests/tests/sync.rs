@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use howdah_tests::checks::{acks_again, acks_by, first_acks, lost};
 use howdah_tests::cluster::PASSWORD;
+use howdah_tests::directed::cut_freeze_elect_thaw;
 use howdah_tests::writer::longest_gap;
 use howdah_tests::{Ack, Cluster, Member, Options, Writer, wait_for};
 use nix::sys::signal::Signal;
@@ -34,6 +35,13 @@ async fn whatever_happens_to_the_leader_no_acknowledged_write_is_lost() -> Resul
     let (mut cluster, mut leader) = quorum("sync-leader", true).await?;
     let writer = Writer::start(&cluster);
     first_acks(&writer, 100).await?;
+
+    // Who gives the promise up for itself is told.
+    cluster.members[leader]
+        .psql("CREATE ROLE hasty; ALTER ROLE hasty SET synchronous_commit = local")?;
+    println!("{}", cluster.trouble(leader, "commits of role hasty (local)", SOON).await?);
+    cluster.members[leader].psql("ALTER ROLE hasty RESET synchronous_commit")?;
+    cluster.no_trouble(leader, SOON).await?;
 
     // Its whole node.
     cluster.members[leader].kill_node();
@@ -136,6 +144,15 @@ async fn without_standbys_writes_wait_when_they_must_and_go_on_when_they_may() -
         cluster.check_logs()?;
         drop(cluster);
     }
+    Ok(())
+}
+
+/// Without promises this loses writes every time: `make promises`.
+#[tokio::test]
+async fn a_primary_that_goes_on_while_others_elect_acknowledges_nothing_that_is_lost() -> Result<()>
+{
+    let outcome = cut_freeze_elect_thaw("sync-directed", &[]).await?;
+    ensure!(outcome.lost.is_empty(), "{:?} of {}", outcome.lost, outcome.acknowledged);
     Ok(())
 }
 

@@ -48,6 +48,8 @@ pub fn run(
     guard: GuardClient,
     events: std::sync::mpsc::Receiver<Event>,
 ) -> ExitCode {
+    #[cfg(feature = "sabotage")]
+    rails_by_environment();
     // One thread: an agent mostly wakes up for a moment, and handing work between threads would cost
     // more than the work. What blocks for long (the store's writer, rewinds, walks over WAL) has
     // threads of its own.
@@ -71,6 +73,15 @@ pub fn run(
     // Blocking calls that are still under way must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
+}
+
+/// A negative control: decisions are made on this thread, and rails are a thread's matter.
+#[cfg(feature = "sabotage")]
+fn rails_by_environment() {
+    if std::env::var_os("HOWDAH_TEST_RAILS_OFF").is_some_and(|off| off == "promise") {
+        howdah_core::rails::switch_promise_off();
+        tracing::warn!("this member promises nothing: a build for tests was told so");
+    }
 }
 
 async fn serve(

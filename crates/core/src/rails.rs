@@ -2,7 +2,7 @@
 //!
 //! Always on. Only a build with the feature `sabotage`, which no release has, can switch one off, for
 //! the thread that asks, so that a test can see that something catches it: a check that nothing can fail
-//! shows nothing.
+//! shows nothing. A member that is built so decides with the rails that `HOWDAH_TEST_RAILS_OFF` leaves on.
 
 /// One switch for each rail; on is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub const fn rails() -> Rails {
 }
 
 #[cfg(feature = "sabotage")]
-pub use switched::{rails, without};
+pub use switched::{rails, switch_promise_off, without};
 
 #[cfg(feature = "sabotage")]
 mod switched {
@@ -78,6 +78,11 @@ mod switched {
     /// Which are on, for this thread.
     pub fn rails() -> Rails {
         RAILS.get()
+    }
+
+    /// Nobody promises any more, for the rest of this thread's life.
+    pub fn switch_promise_off() {
+        RAILS.set(Rails { promise: false, ..ALL });
     }
 
     /// Does something with these rails only.

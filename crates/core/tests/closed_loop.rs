@@ -3,7 +3,8 @@
 //! `HOWDAH_SIM_SEED=0-5000` many.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use howdah_core::Settings;
 use howdah_core::sync::choose::Mode;
@@ -49,7 +50,17 @@ struct Sum {
     slowest: (Duration, u64),
 }
 
+/// Which state of the source this is, where git tells.
+fn commit() -> String {
+    let described = Command::new("git").args(["describe", "--always", "--dirty"]).output();
+    described
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default()
+}
+
+#[allow(clippy::disallowed_methods, reason = "how fast it goes, for people")]
 fn run_all(settings: &Settings) -> Sum {
+    let began = Instant::now();
     let (mut failed, mut sum) = (Vec::new(), Sum::default());
     for seed in seeds() {
         match Sim::with(seed, settings.clone()).run() {
@@ -67,10 +78,17 @@ fn run_all(settings: &Settings) -> Sum {
             Err(story) => failed.push((seed, story)),
         }
     }
-    println!("{sum:?}");
+    let (count, took) = (seeds().count(), began.elapsed().as_secs_f64());
+    let each_second = count as f64 / took.max(0.001);
+    println!("{count} seeds in {took:.0} s, {each_second:.0} each second; {sum:?}");
     let numbers: Vec<u64> = failed.iter().map(|(seed, _)| *seed).collect();
     if let Some((seed, story)) = failed.first() {
-        panic!("seeds {numbers:?} failed; seed {seed}: {story}");
+        let mode = settings.synchronous_mode;
+        panic!(
+            "mode {mode}: seeds {numbers:?} failed at commit {}; seed {seed}: {story}\n\
+             again: HOWDAH_SIM_SEED={seed} cargo nextest run -p howdah-core -E 'binary(closed_loop)'",
+            commit()
+        );
     }
     sum
 }

@@ -39,7 +39,7 @@ pub async fn watch(elephant: Arc<Elephant>, raft_dir: PathBuf) {
         let primary = match elephant.postmaster().await {
             Ok(_) => ask(&elephant).await.unwrap_or(false),
             Err(_) => {
-                for kind in [Kind::Connections, Kind::Archive, Kind::Blocked] {
+                for kind in [Kind::Connections, Kind::Archive, Kind::Blocked, Kind::Hasty] {
                     elephant.troubles.set(kind, None);
                 }
                 false
@@ -128,6 +128,7 @@ async fn ask(elephant: &Elephant) -> Result<bool, JobError> {
     elephant.troubles.set(Kind::Connections, connections(&session).await?);
     let primary = flag(&session, "SELECT NOT pg_is_in_recovery()").await?;
     elephant.troubles.set(Kind::Archive, archive(&session).await?);
+    elephant.troubles.set(Kind::Hasty, if primary { hasty(&session).await? } else { None });
     Ok(primary)
 }
 
@@ -167,6 +168,27 @@ async fn archive(session: &Session) -> Result<Option<String>, JobError> {
         text(2),
         text(0)
     )))
+}
+
+/// Roles and databases whose commits are acknowledged before a standby has them, while those of others
+/// wait: what they write can be lost, and nothing else tells.
+async fn hasty(session: &Session) -> Result<Option<String>, JobError> {
+    let sql = "SELECT coalesce('role ' || r.rolname, 'all roles') \
+               || coalesce(' in database ' || d.datname, '') || ' (' || split_part(c, '=', 2) || ')' \
+               FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c \
+               LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase \
+               WHERE c LIKE 'synchronous_commit=%' AND split_part(c, '=', 2) \
+               NOT IN ('on', 'remote_apply', 'true', 'yes', '1') \
+               AND current_setting('synchronous_standby_names') <> '' ORDER BY 1";
+    let rows = session.query(sql, &[]).await?;
+    let who: Vec<String> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
+    Ok((!who.is_empty()).then(|| {
+        format!(
+            "commits of {} do not wait for a standby's disk, by a synchronous_commit of their own: a \
+             failover may lose them; ALTER ROLE or DATABASE ... RESET synchronous_commit ends that",
+            who.join(", ")
+        )
+    }))
 }
 
 /// Where the oldest segment in pg_wal begins.
