@@ -15,9 +15,9 @@ async fn main() -> Result<ExitCode> {
     for (what, env) in [("with promises", None), ("without", Some("promise"))] {
         let mut lossy = 0;
         for run in 1..=runs {
-            let env: Vec<_> = env.iter().map(|off| ("HOWDAH_TEST_RAILS_OFF", *off)).collect();
+            let env: Vec<_> = env.iter().map(|off| ("HOWDAH_TEST_RAIL_OFF", *off)).collect();
             let outcome = cut_freeze_elect_thaw("promises", &env).await?;
-            let said = outcome.logs.contains("this member promises nothing");
+            let said = outcome.logs.contains("decides without the rail promise");
             ensure!(said != env.is_empty(), "build the binary with `--features sabotage`");
             let (lost, all) = (outcome.lost.len(), outcome.acknowledged);
             println!("{what}, run {run}: {lost} of {all} acknowledged writes lost");

@@ -262,19 +262,25 @@ impl Cluster {
         Ok(leader)
     }
 
-    /// Waits until commits wait for as many standbys of all, or for `standbys` where given; who leads.
+    /// Members that commits wait for, as the leader says.
+    ///
+    /// # Errors
+    /// If there is no leader.
+    pub async fn waited_for(&self) -> Result<Vec<usize>> {
+        let status = self.status_of(self.leader().await?).await?;
+        let waited_for = |index: &usize| status.members[*index].role.ends_with("Standby");
+        Ok((0..status.members.len()).filter(waited_for).collect())
+    }
+
+    /// Waits until commits wait for these standbys; who leads.
     ///
     /// # Errors
     /// What commits wait for when `limit` has passed.
     pub async fn synchronous(&self, standbys: &[usize], limit: Duration) -> Result<usize> {
         wait_for("commits wait for these standbys", limit, || async {
-            let leader = self.leader().await?;
-            let status = self.status_of(leader).await?;
-            let waited_for: Vec<usize> = (0..status.members.len())
-                .filter(|index| status.members[*index].role.ends_with("Standby"))
-                .collect();
-            ensure!(waited_for == standbys, "{waited_for:?}: {}", status.synchronous_mode);
-            Ok(leader)
+            let waited_for = self.waited_for().await?;
+            ensure!(waited_for == standbys, "they wait for {waited_for:?}");
+            self.leader().await
         })
         .await
     }

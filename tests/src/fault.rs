@@ -129,7 +129,7 @@ impl Fault {
         let before = *dice;
         dice.throw(1);
         wait_for("a victim was killed", Duration::from_secs(30), || async {
-            let victim = self.victim(member, &mut before.clone())?;
+            let victim = self.victim(member, &mut { before })?;
             member.signal(victim, Signal::SIGKILL)
         })
         .await

@@ -12,7 +12,7 @@ use howdah_tests::checks::{acks_again, first_acks, lost, misplaced};
 use howdah_tests::dice::{Dice, number};
 use howdah_tests::net::Net;
 use howdah_tests::writer::longest_gap;
-use howdah_tests::{Ack, Cluster, Fault, Options, Writer};
+use howdah_tests::{Ack, Cluster, Fault, Options, Writer, wait_for};
 
 const SETTLE: Duration = Duration::from_secs(90);
 /// Shorter and longer than a lease of 5 s, and than three of them.
@@ -63,7 +63,7 @@ impl Writers {
     }
 }
 
-/// One fault, of a member that leads half of the time; the longest time without an acknowledgement.
+/// One fault, of who leads half of the time; the longest time without an acknowledgement.
 async fn one_fault(
     cluster: &mut Cluster,
     net: Option<&Net>,
@@ -72,27 +72,24 @@ async fn one_fault(
     dice: &mut Dice,
 ) -> Result<Duration> {
     let leader = cluster.leader().await?;
-    let other = (leader + 1 + dice.throw(2)) % 3;
-    let of_standby = matches!(fault, Fault::Switchover | Fault::ReceiverStopped);
-    let index = if of_standby || dice.throw(2) == 0 { other } else { leader };
+    // Nobody else may take over.
+    let standbys = wait_for("commits wait for somebody", SETTLE, || async {
+        let standbys = cluster.waited_for().await?;
+        ensure!(!standbys.is_empty(), "for nobody");
+        Ok(standbys)
+    })
+    .await?;
+    let index = match fault {
+        Fault::Switchover | Fault::ReceiverStopped => standbys[dice.throw(standbys.len())],
+        _ if dice.throw(2) == 0 => (leader + 1 + dice.throw(2)) % 3,
+        _ => leader,
+    };
     let length = dice.between(LENGTHS.0, LENGTHS.1);
     let (name, seconds) = (cluster.members[index].name.clone(), length.as_secs_f64());
     let leads = if index == leader { ", who leads" } else { "" };
     println!("{fault:?} of {name}{leads}, {seconds:.1} s where it takes time");
     let began = Instant::now();
-    if fault == Fault::Switchover {
-        let others: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
-        if std::env::var("MODE").as_deref() != Ok("on") {
-            cluster.synchronous(&others, SETTLE).await?;
-        }
-        // With `on` the one that commits do not wait for is refused.
-        let done = fault.befall(cluster, net, index, length, dice).await;
-        if let Err(why) = done {
-            ensure!(why.to_string().contains("commits do not wait for"), "{why:#}");
-        }
-    } else {
-        fault.befall(cluster, net, index, length, dice).await?;
-    }
+    fault.befall(cluster, net, index, length, dice).await?;
     cluster.settle(SETTLE).await?;
     acks_again(&writers.rows, Instant::now()).await?;
     acks_again(&writers.lists, Instant::now()).await?;

@@ -49,7 +49,7 @@ pub fn run(
     events: std::sync::mpsc::Receiver<Event>,
 ) -> ExitCode {
     #[cfg(feature = "sabotage")]
-    rails_by_environment();
+    rail_off_by_environment();
     // One thread: an agent mostly wakes up for a moment, and handing work between threads would cost
     // more than the work. What blocks for long (the store's writer, rewinds, walks over WAL) has
     // threads of its own.
@@ -77,10 +77,16 @@ pub fn run(
 
 /// A negative control: decisions are made on this thread, and rails are a thread's matter.
 #[cfg(feature = "sabotage")]
-fn rails_by_environment() {
-    if std::env::var_os("HOWDAH_TEST_RAILS_OFF").is_some_and(|off| off == "promise") {
-        howdah_core::rails::switch_promise_off();
-        tracing::warn!("this member promises nothing: a build for tests was told so");
+fn rail_off_by_environment() {
+    use howdah_core::rails::{Rails, switch_to};
+
+    let Ok(name) = std::env::var("HOWDAH_TEST_RAIL_OFF") else { return };
+    match Rails::all_but(&name) {
+        Some(rails) => {
+            switch_to(rails);
+            tracing::warn!("decides without the rail {name}: a build for tests was told so");
+        }
+        None => tracing::error!("HOWDAH_TEST_RAIL_OFF: there is no rail {name}"),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use howdah_core::sync::choose::Mode;
 use howdah_model::Cluster;
 use howdah_model::act::KINDS;
-use howdah_model::explore::{Explored, FAULTS, explore, quiet, with};
+use howdah_model::explore::{Counts, Explored, FAULTS, explore, quiet, with};
 use howdah_model::lease::{self, Clocks};
 use howdah_model::world::Budget;
 
@@ -34,6 +34,8 @@ struct Run {
     whole: usize,
     cut_short: usize,
     broken: bool,
+    /// Steps of clusters.
+    counts: Counts,
 }
 
 impl Run {
@@ -56,15 +58,13 @@ impl Run {
         }
     }
 
-    fn cluster(&mut self, what: &str, mode: Mode, budget: Budget, counts: &mut [u64]) {
+    fn cluster(&mut self, what: &str, mode: Mode, budget: Budget) {
         if self.broken || self.left().is_zero() {
             return;
         }
-        let cluster = Cluster::new(budget, mode);
-        self.add(&format!("{mode}, {what}"), &explore(cluster.clone(), self.left()));
-        for (count, (_, more)) in counts.iter_mut().zip(cluster.counts()) {
-            *count += more;
-        }
+        let mut cluster = Cluster::new(budget, mode);
+        cluster.counts = self.counts.clone();
+        self.add(&format!("{mode}, {what}"), &explore(cluster, self.left()));
     }
 
     fn clocks(&mut self, what: &str, budget: lease::Budget) {
@@ -90,8 +90,8 @@ fn main() -> ExitCode {
     let minutes: u64 = minutes.map_or(60, |text| text.parse().expect("MINUTES is a number"));
     let began = Instant::now();
     let end = began + Duration::from_secs(minutes * 60);
-    let mut run = Run { end, states: 0, steps: 0, whole: 0, cut_short: 0, broken: false };
-    let mut counts = [0; KINDS.len()];
+    let counts = Counts::of(&KINDS);
+    let mut run = Run { end, states: 0, steps: 0, whole: 0, cut_short: 0, broken: false, counts };
 
     run.clocks("renewals out of order", CLOCKS);
     run.clocks("frozen", lease::Budget { freezes: 1, ticks: 6, ..CLOCKS });
@@ -100,23 +100,21 @@ fn main() -> ExitCode {
     run.clocks("two changes", lease::Budget { epochs: 2, ticks: 11, renewals: 1, ..CLOCKS });
     run.clocks("three members", lease::Budget { members: 3, renewals: 1, ticks: 6, ..CLOCKS });
     for mode in [Mode::Quorum, Mode::On] {
-        run.cluster("two changes of leader, two writes", mode, quiet(2, 2), &mut counts);
+        run.cluster("two changes of leader, two writes", mode, quiet(2, 2));
         for (fault, _) in FAULTS {
             let budget = with(quiet(2, 1), &[fault], 1);
-            run.cluster(&format!("two writes, {fault}"), mode, budget, &mut counts);
+            run.cluster(&format!("two writes, {fault}"), mode, budget);
         }
     }
     for (what, budget) in pairs() {
-        run.cluster(&format!("one write, {what}"), Mode::Quorum, budget, &mut counts);
+        run.cluster(&format!("one write, {what}"), Mode::Quorum, budget);
     }
     for (fault, _) in FAULTS {
         let budget = with(quiet(1, 2), &[fault], 1);
-        run.cluster(&format!("two changes of leader, {fault}"), Mode::Quorum, budget, &mut counts);
+        run.cluster(&format!("two changes of leader, {fault}"), Mode::Quorum, budget);
     }
 
-    let counted: Vec<String> =
-        KINDS.iter().zip(counts).map(|(kind, count)| format!("{kind} {count}")).collect();
-    println!("steps of clusters by kind: {}", counted.join(", "));
+    println!("steps of clusters by kind: {}", run.counts);
     println!(
         "{} bounds whole, {} cut short: {} states, {} steps in {:.1} minutes; {}",
         run.whole,

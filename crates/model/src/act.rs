@@ -235,13 +235,15 @@ fn of_itself(world: &World, id: Id, acts: &mut Vec<Act>) {
 /// What a standby may get from `from`.
 fn streams(world: &World, id: Id, from: Id, acts: &mut Vec<Act>) {
     let (here, source) = (&world.at(id).disk, world.at(from));
-    let Some(server) = source.primary().filter(|_| here.begins(&source.disk)) else { return };
+    let Some(server) = source.primary().filter(|_| here.wal.begins(&source.disk.wal)) else {
+        return;
+    };
     let known = server.senders.get(&here.standby(id)).map(|sender| sender.flushed);
-    let behind = here.end != source.disk.end;
+    let behind = here.wal.end != source.disk.wal.end;
     if behind && known.is_none() {
         acts.push(Act::Attach(id));
     }
-    if behind || known != Some(here.end.lsn) {
+    if behind || known != Some(here.wal.end.lsn) {
         acts.push(Act::Stream(id));
     }
 }

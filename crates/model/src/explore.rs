@@ -1,11 +1,48 @@
 //! Runs a model to its end, or to a time limit, and tells what came of it.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::world::Budget;
+
+/// How often each kind of step was taken; clones count together.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    kinds: &'static [&'static str],
+    taken: Arc<[AtomicU64]>,
+}
+
+impl Counts {
+    /// None yet.
+    pub fn of(kinds: &'static [&'static str]) -> Self {
+        Self { kinds, taken: kinds.iter().map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// One more of this kind.
+    pub fn add(&self, kind: usize) {
+        self.taken[kind].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Kinds that never occurred.
+    pub fn never(&self) -> Vec<&'static str> {
+        let never = |(_, taken): &(_, &AtomicU64)| taken.load(Ordering::Relaxed) == 0;
+        self.kinds.iter().zip(&*self.taken).filter(never).map(|(kind, _)| *kind).collect()
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (nth, (kind, taken)) in self.kinds.iter().zip(&*self.taken).enumerate() {
+            let comma = if nth > 0 { ", " } else { "" };
+            write!(f, "{comma}{kind} {}", taken.load(Ordering::Relaxed))?;
+        }
+        Ok(())
+    }
+}
 
 /// What came of it.
 #[derive(Clone, Debug)]

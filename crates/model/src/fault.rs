@@ -1,7 +1,8 @@
 //! What goes wrong, and how it comes back.
 
 use howdah_core::rails::rails;
-use howdah_core::{Command, Epoch, Position, WallTime};
+use howdah_core::{Command, Epoch, WallTime};
+use howdah_testkit::wal::Wal;
 
 use crate::act::Act;
 use crate::world::{Agent, Id, World, name};
@@ -45,7 +46,7 @@ impl World {
                 self.lose_machine(*id);
                 let disk = &mut self.member(*id).disk;
                 (disk.whole, disk.half_done, disk.promise) = (false, false, Epoch(0));
-                (disk.end, disk.history) = (Position::default(), Vec::new());
+                disk.wal = Wal::default();
                 if rails().data_id {
                     disk.draw(*id);
                 }

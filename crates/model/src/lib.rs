@@ -27,15 +27,13 @@ pub mod world;
 
 mod start;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use howdah_core::rails::Rails;
 use howdah_core::sync::choose::Mode;
 use howdah_core::{Profile, Timings};
 use stateright::{Model, Property};
 
 use act::{Act, KINDS};
+use explore::Counts;
 use invariant::ALL;
 use world::{Budget, World};
 
@@ -49,7 +47,8 @@ pub struct Cluster {
     /// The rails that are on.
     pub rails: Rails,
     timings: Timings,
-    counts: Arc<[AtomicU64; KINDS.len()]>,
+    /// How often each kind of step was taken.
+    pub counts: Counts,
 }
 
 impl Cluster {
@@ -57,14 +56,8 @@ impl Cluster {
     pub fn new(budget: Budget, mode: Mode) -> Self {
         let timings = Timings::for_profile(Profile::Default, Profile::Default.ttl())
             .expect("the default profile is valid");
-        let counts = Arc::new([const { AtomicU64::new(0) }; KINDS.len()]);
-        Self { budget, mode, rails: howdah_core::rails::ALL, timings, counts }
-    }
-
-    /// How often each kind of step was taken.
-    pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let counted = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
-        KINDS.iter().copied().zip(counted).collect()
+        let (rails, counts) = (howdah_core::rails::ALL, Counts::of(&KINDS));
+        Self { budget, mode, rails, timings, counts }
     }
 }
 
@@ -103,7 +96,7 @@ impl Model for Cluster {
     fn next_state(&self, world: &World, act: Act) -> Option<World> {
         let after = on_rails(self.rails, || step::next(world, &act))?;
         for kind in act.kinds() {
-            self.counts[kind].fetch_add(1, Ordering::Relaxed);
+            self.counts.add(kind);
         }
         Some(after)
     }

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use howdah_core::sync::Demand;
 use howdah_core::sync::choose::Mode;
 use howdah_core::{
-    ClusterId, ClusterState, Command, DataId, Epoch, Lsn, NodeId, Position, Settings, Timeline,
-    WallTime,
+    ClusterId, ClusterState, Command, DataId, Epoch, Incarnation, Lsn, NodeId, Position, Settings,
+    Timeline, WallTime,
 };
 
-use crate::log::Logged;
-use crate::step::incarnation;
-use crate::view::SYSTEM;
-use crate::world::{Agent, Budget, Disk, Guard, Id, MEMBERS, Member, Sender, Server, World, name};
+use howdah_testkit::wal::{Sender, Wal};
 
-const FIRST: Position = Position { timeline: Timeline(1), lsn: Lsn(100) };
+use crate::log::Logged;
+use crate::view::SYSTEM;
+use crate::world::{Agent, Budget, Disk, Guard, Id, MEMBERS, Member, Server, World, name};
+
+/// Where the data begins.
+pub const FIRST: Position = Position { timeline: Timeline(1), lsn: Lsn(100) };
 const EPOCH: Epoch = Epoch(1);
 
 /// n1 leads and has renewed, n2 and n3 stream, and commits wait as the mode says.
@@ -55,8 +57,7 @@ fn disk(id: Id) -> Disk {
     Disk {
         whole: true,
         half_done: false,
-        end: FIRST,
-        history: Vec::new(),
+        wal: Wal { end: FIRST, history: Vec::new() },
         data_id: DataId(u64::from(id) * 100 + 1),
         drawn: 1,
         promise: EPOCH,
@@ -97,51 +98,66 @@ fn agent(id: Id) -> Agent {
 
 /// The log up to there, by the commands that lead there.
 fn log(mode: Mode, demand: &Demand) -> ClusterState {
-    let at = WallTime(0);
     let settings =
         Settings { synchronous_mode: mode, synchronous_mode_strict: true, ..Settings::default() };
-    let (scope, ttl_ms) = ("model".to_owned(), settings.ttl_ms);
-    let mut commands = vec![Command::FoundGroup { cluster_id: ClusterId(1), scope, settings }];
-    for id in 0..MEMBERS as Id {
+    let ttl_ms = settings.ttl_ms;
+    let (mut state, incarnation) = (founded(settings, MEMBERS as Id), incarnation(0));
+    let renew = Command::Renew {
+        epoch: EPOCH,
+        incarnation,
+        nonce: Agent::default().nonce(0),
+        ttl_ms,
+        wal_lsn: FIRST.lsn,
+        paused: false,
+        seen: 0,
+    };
+    let change = Command::ChangeSync {
+        epoch: EPOCH,
+        incarnation,
+        generation: 0,
+        data_id: disk(0).data_id,
+        pair: Some(demand.pair()),
+        why: String::new(),
+        at: WallTime(0),
+    };
+    apply_all(&mut state, [renew, change]);
+    state
+}
+
+/// A group whose first member was given the first epoch for its data, and has not renewed yet.
+pub fn founded(settings: Settings, members: Id) -> ClusterState {
+    let (at, scope, cluster_id) = (WallTime(0), "model".to_owned(), ClusterId(1));
+    let mut state = ClusterState::default();
+    apply_all(&mut state, [Command::FoundGroup { cluster_id, scope, settings }]);
+    let announced = (0..members).map(|id| {
         let node_id = NodeId(u64::from(id) + 1);
         let member = howdah_core::Member { node_id, ..Default::default() };
-        commands.push(Command::UpsertMember { name: name(id), member, at });
-    }
+        Command::UpsertMember { name: name(id), member, at }
+    });
+    apply_all(&mut state, announced);
     let (member, incarnation) = (name(0), incarnation(0));
-    commands.extend([
-        Command::GrantBootstrap { attempt: 1, member: member.clone(), incarnation, at },
-        Command::FinishBootstrap {
-            attempt: 1,
-            member,
-            incarnation,
-            system_identifier: SYSTEM,
-            position: FIRST,
-            history: Vec::new(),
-            at,
-        },
-        Command::Renew {
-            epoch: EPOCH,
-            incarnation,
-            nonce: Agent::default().nonce(0),
-            ttl_ms,
-            wal_lsn: FIRST.lsn,
-            paused: false,
-            seen: 0,
-        },
-        Command::ChangeSync {
-            epoch: EPOCH,
-            incarnation,
-            generation: 0,
-            data_id: disk(0).data_id,
-            pair: Some(demand.pair()),
-            why: String::new(),
-            at,
-        },
-    ]);
-    let mut state = ClusterState::default();
-    for (index, command) in (1..).zip(commands) {
-        let outcome = state.apply(index, command.clone());
+    let grant = Command::GrantBootstrap { attempt: 1, member: member.clone(), incarnation, at };
+    let finish = Command::FinishBootstrap {
+        attempt: 1,
+        member,
+        incarnation,
+        system_identifier: SYSTEM,
+        position: FIRST,
+        history: Vec::new(),
+        at,
+    };
+    apply_all(&mut state, [grant, finish]);
+    state
+}
+
+fn apply_all(state: &mut ClusterState, commands: impl IntoIterator<Item = Command>) {
+    for command in commands {
+        let outcome = state.apply(1, command.clone());
         assert_eq!(outcome, howdah_core::Outcome::Applied, "{command:?}");
     }
-    state
+}
+
+/// The first life of a member's guard.
+pub fn incarnation(id: Id) -> Incarnation {
+    Incarnation(1000 * (u64::from(id) + 1))
 }

@@ -1,14 +1,13 @@
 //! One step of the world: what an act changes.
 
 use howdah_core::rails::rails;
-use howdah_core::{
-    Action, Ballot, Command, Epoch, HistoryEntry, Incarnation, LeaseState, Lsn, Position, Timeline,
-    WallTime,
-};
+use howdah_core::{Action, Ballot, Command, Epoch, LeaseState, Lsn, Position, Timeline, WallTime};
+
+use howdah_testkit::wal::{Sender, acknowledged};
 
 use crate::act::{Act, Way};
 use crate::invariant::Broken;
-use crate::world::{Doing, Flight, Id, MEMBERS, Sender, Server, World, id as number, name};
+use crate::world::{Doing, Flight, Id, MEMBERS, Server, World, id as number, name};
 
 /// The world after `act`; none: it could not happen.
 pub fn next(world: &World, act: &Act) -> Option<World> {
@@ -44,8 +43,8 @@ impl World {
             Act::Write(id) => {
                 self.left.writes -= 1;
                 let member = self.member(*id);
-                member.disk.end.lsn.0 += 1;
-                member.server.as_mut()?.waiting.push(member.disk.end.lsn);
+                member.disk.wal.end.lsn.0 += 1;
+                member.server.as_mut()?.waiting.push(member.disk.wal.end.lsn);
             }
             Act::Restart(id) => self.restart(*id),
             other => {
@@ -90,7 +89,7 @@ impl World {
         let (from, _) = self.at(id).server.as_ref()?.upstream?;
         let member = self.member(id);
         member.server.as_mut()?.streaming = true;
-        let (standby, flushed) = (member.disk.standby(id), member.disk.end.lsn);
+        let (standby, flushed) = (member.disk.standby(id), member.disk.wal.end.lsn);
         let server = self.member(from).server.as_mut()?;
         let demand = server.demand.clone();
         server.senders.entry(standby).or_insert(Sender { demand, flushed }).flushed = flushed;
@@ -99,9 +98,7 @@ impl World {
 
     fn stream(&mut self, id: Id) -> Option<()> {
         let (from, _) = self.at(id).server.as_ref()?.upstream?;
-        let there = self.at(from).disk.clone();
-        let disk = &mut self.member(id).disk;
-        (disk.end, disk.history) = (there.end, there.history);
+        self.member(id).disk.wal = self.at(from).disk.wal.clone();
         self.attach(id)
     }
 
@@ -217,8 +214,8 @@ impl World {
         Ballot {
             incarnation: member.guard.incarnation,
             data_id: member.disk.data_id,
-            position: member.disk.end,
-            history: member.disk.history.clone(),
+            position: member.disk.wal.end,
+            history: member.disk.wal.history.clone(),
             priority: 1,
             ..Ballot::default()
         }
@@ -231,7 +228,7 @@ impl World {
         Some(match action {
             Action::Renew { epoch, paused } => {
                 let member = self.at(id);
-                let written = member.primary().map_or(Lsn(0), |_| member.disk.end.lsn);
+                let written = member.primary().map_or(Lsn(0), |_| member.disk.wal.end.lsn);
                 Command::Renew {
                     epoch: *epoch,
                     incarnation,
@@ -251,7 +248,7 @@ impl World {
                 Command::CastBallot { epoch: *epoch, member: name(id), ballot, at }
             }
             Action::RecordTimeline { epoch, timeline } => {
-                let history = self.at(id).disk.history.clone();
+                let history = self.at(id).disk.wal.history.clone();
                 Command::RecordTimeline {
                     epoch: *epoch,
                     incarnation,
@@ -267,12 +264,13 @@ impl World {
 
     /// Stops; the walsenders send the rest, as a fast shutdown has it. Then the transfer.
     fn hand_over(&mut self, id: Id, epoch: Epoch, to: Id) -> Option<Command> {
-        let there = &self.at(to).disk;
-        let can = self.at(to).follows(id) && there.begins(&self.at(id).disk);
+        let there = &self.at(to).disk.wal;
+        let can = self.at(to).follows(id) && there.begins(&self.at(id).disk.wal);
         if can {
             self.stream(to)?;
         }
-        let (end, renewals) = (self.at(id).disk.end, self.at(id).applied.state.held()?.renewals);
+        let (end, renewals) =
+            (self.at(id).disk.wal.end, self.at(id).applied.state.held()?.renewals);
         self.down(id);
         if !can {
             self.member(id).agent.as_mut()?.hand_over_failed = true;
@@ -342,7 +340,7 @@ impl World {
         member.server = Some(Server {
             authority,
             demand: howdah_core::sync::Demand::blocked(),
-            began: member.disk.end,
+            began: member.disk.wal.end,
             ..Server::default()
         });
         if let Some(agent) = &mut member.agent {
@@ -359,11 +357,9 @@ impl World {
         if member.guard.armed != Some(epoch) {
             return;
         }
-        let Position { timeline: parent, lsn } = member.disk.end;
-        member.disk.history.push(HistoryEntry { timeline: parent, end: lsn });
-        member.disk.end.timeline = timeline;
+        member.disk.wal.fork(timeline);
         (server.authority, server.open, server.upstream) = (Some(epoch), false, None);
-        server.began = member.disk.end;
+        server.began = member.disk.wal.end;
         if !self.begun.insert(timeline) {
             self.wrong = Some(Broken::PrefixChain);
         }
@@ -393,18 +389,17 @@ impl World {
         if self.at(from).primary().is_none() {
             return Some(());
         }
-        let there = self.at(from).disk.clone();
+        let there = self.at(from).disk.wal.clone();
         let disk = &mut self.member(id).disk;
         match fork {
             Some(fork) => {
-                disk.history.retain(|entry| entry.timeline < fork.timeline);
-                disk.end = fork;
-                if !disk.begins(&there) {
+                disk.wal.rewind(fork);
+                if !disk.wal.begins(&there) {
                     self.wrong = Some(Broken::PrefixChain);
                     return Some(());
                 }
             }
-            None => (disk.end, disk.history) = (there.end, there.history),
+            None => disk.wal = there,
         }
         (disk.whole, disk.half_done) = (true, false);
         Some(())
@@ -423,7 +418,7 @@ impl World {
             .map(|(standby, _)| standby.clone())
             .collect();
         server.senders.retain(|standby, _| !old.contains(standby));
-        server.in_force_at = Some(member.disk.end.lsn);
+        server.in_force_at = Some(member.disk.wal.end.lsn);
         for standby in old {
             if let Some(server) = &mut self.member(number(&standby.member)).server {
                 server.streaming = false;
@@ -437,13 +432,7 @@ impl World {
         let Some(server) = &mut member.server else { return };
         server.open = true;
         let Some(epoch) = server.authority else { return };
-        let Position { mut timeline, lsn } = server.began;
-        // What stands where a timeline begins was written on its parent.
-        for entry in member.disk.history.iter().rev() {
-            if entry.end == lsn && entry.timeline < timeline {
-                timeline = entry.timeline;
-            }
-        }
+        let (timeline, lsn) = (member.disk.wal.written_on(server.began), server.began.lsn);
         let known = self.seen.entry((epoch, timeline)).or_default();
         *known = lsn.max(*known);
     }
@@ -452,18 +441,10 @@ impl World {
     fn release(&mut self) {
         for id in 0..MEMBERS as Id {
             let member = self.member(id);
-            let timeline = member.disk.end.timeline;
+            let timeline = member.disk.wal.end.timeline;
             let Some(server) = &mut member.server else { continue };
             let Some(epoch) = server.authority else { continue };
-            let told = |lsn: &Lsn| {
-                let flushed = || server.senders.iter().map(|(one, sender)| (one, sender.flushed));
-                server.demand.acks == 0
-                    || server.senders.iter().any(|(standby, sender)| {
-                        sender.demand.standbys.contains(standby)
-                            && sender.flushed >= *lsn
-                            && sender.demand.is_flushed(*lsn, flushed())
-                    })
-            };
+            let told = |lsn: &Lsn| acknowledged(&server.demand, &server.senders, *lsn);
             let (done, left): (Vec<Lsn>, Vec<Lsn>) = server.waiting.iter().copied().partition(told);
             server.waiting = left;
             if let Some(last) = done.into_iter().max() {
@@ -472,9 +453,4 @@ impl World {
             }
         }
     }
-}
-
-/// A life of a guard, by member and number.
-pub fn incarnation(id: Id) -> Incarnation {
-    Incarnation(1000 * (u64::from(id) + 1))
 }

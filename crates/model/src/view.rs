@@ -108,8 +108,8 @@ fn data(disk: &Disk) -> DataView {
     }
     DataView::Cluster(ClusterData {
         system_identifier: SYSTEM,
-        disk_end: Some(disk.end),
-        history: disk.history.clone(),
+        disk_end: Some(disk.wal.end),
+        history: disk.wal.history.clone(),
         clean: true,
         can_rewind: true,
         shutdown_end: None,
@@ -124,9 +124,9 @@ fn pg(member: &Member, timings: Timings) -> PgView {
         following: server.upstream.map(|(from, epoch)| (name(from), epoch)),
         has_upstream: server.upstream.is_some(),
         streaming: server.streaming,
-        timeline: member.disk.end.timeline,
-        received: member.disk.end.lsn,
-        replayed: member.disk.end.lsn,
+        timeline: member.disk.wal.end.timeline,
+        received: member.disk.wal.end.lsn,
+        replayed: member.disk.wal.end.lsn,
         // Whom a standby lets in is no matter of what is lost.
         open: server.open || server.authority.is_none(),
         authority: server.authority,
@@ -152,7 +152,7 @@ fn words(member: &Member) -> Option<PeerView> {
         running: server.is_some(),
         in_recovery: server.is_none_or(|server| server.authority.is_none()),
         streaming_epoch: streams.map(|(_, epoch)| epoch).unwrap_or_default(),
-        position: member.disk.end,
+        position: member.disk.wal.end,
         data_id: member.disk.data_id,
         eligible: server.is_some(),
         open: server.is_some_and(|server| server.open),

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use howdah_core::sync::{Demand, Standby};
 use howdah_core::view::Job;
 use howdah_core::{
-    Command, DataId, Epoch, HistoryEntry, Incarnation, Lsn, MemberName, Nonce, Position, Timeline,
+    Command, DataId, Epoch, Incarnation, Lsn, MemberName, Nonce, Position, Timeline,
 };
+
+use howdah_testkit::wal::{Sender, Wal};
 
 use crate::invariant::Broken;
 use crate::log::Logged;
@@ -43,8 +45,7 @@ pub struct Disk {
     pub whole: bool,
     /// A job that replaces it was begun, and not ended.
     pub half_done: bool,
-    pub end: Position,
-    pub history: Vec<HistoryEntry>,
+    pub wal: Wal,
     pub data_id: DataId,
     /// Data ids drawn so far.
     pub drawn: u8,
@@ -62,37 +63,6 @@ impl Disk {
         self.drawn += 1;
         self.data_id = DataId(u64::from(id) * 100 + u64::from(self.drawn));
     }
-
-    /// Whether everything up to `lsn` of `timeline` is here.
-    pub fn holds(&self, timeline: Timeline, lsn: Lsn) -> bool {
-        if !self.whole {
-            return false;
-        }
-        if timeline == self.end.timeline {
-            return lsn <= self.end.lsn;
-        }
-        self.history.iter().any(|entry| entry.timeline == timeline && lsn <= entry.end)
-    }
-
-    /// Whether what is here is a beginning of what `other` holds.
-    pub fn begins(&self, other: &Disk) -> bool {
-        let (end, depth) = (self.end, self.history.len());
-        let there = match other.history.get(depth) {
-            Some(entry) => *entry,
-            None => HistoryEntry { timeline: other.end.timeline, end: other.end.lsn },
-        };
-        depth <= other.history.len()
-            && self.history[..] == other.history[..depth]
-            && end.timeline == there.timeline
-            && end.lsn <= there.end
-    }
-}
-
-/// What a walsender goes by, and what its standby has flushed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Sender {
-    pub demand: Demand,
-    pub flushed: Lsn,
 }
 
 /// A server that runs.

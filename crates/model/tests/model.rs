@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use howdah_core::sync::choose::Mode;
+use howdah_model::Cluster;
 use howdah_model::act::KINDS;
-use howdah_model::explore::{Explored, FAULTS, explore, quiet, with};
+use howdah_model::explore::{Counts, Explored, FAULTS, explore, quiet, with};
 use howdah_model::lease::{self, Clocks};
 use howdah_model::world::Budget;
-use howdah_model::{Cluster, lease::KINDS as CLOCK_KINDS};
 
 /// So long at most for each exploration; one that is not complete by then fails.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -21,17 +21,20 @@ fn holds(what: &str, explored: &Explored) {
     assert!(explored.complete, "{what}: not everything was seen within {LIMIT:?}");
 }
 
-/// Explores each budget; what happened in all of them together, by kind.
-fn all_hold(mode: Mode, budgets: &[(String, Budget)]) -> [u64; KINDS.len()] {
-    let mut counts = [0; KINDS.len()];
+/// Explores each budget; how often each kind of step was taken in all of them together.
+fn all_hold(mode: Mode, budgets: &[(String, Budget)]) -> Counts {
+    let counts = Counts::of(&KINDS);
     for (what, budget) in budgets {
-        let cluster = Cluster::new(*budget, mode);
-        holds(&format!("{mode}, {what}"), &explore(cluster.clone(), LIMIT));
-        for (count, (_, more)) in counts.iter_mut().zip(cluster.counts()) {
-            *count += more;
-        }
+        let mut cluster = Cluster::new(*budget, mode);
+        cluster.counts = counts.clone();
+        holds(&format!("{mode}, {what}"), &explore(cluster, LIMIT));
     }
     counts
+}
+
+fn all_kinds_occur(counts: &Counts) {
+    println!("{counts}");
+    assert!(counts.never().is_empty(), "never happened: {:?}", counts.never());
 }
 
 /// Three members, two changes of leader; and one change, two writes and one fault, of each kind in turn.
@@ -47,11 +50,7 @@ fn budgets() -> Vec<(String, Budget)> {
 
 #[test]
 fn quorum() {
-    let counts = all_hold(Mode::Quorum, &budgets());
-    let counted: Vec<_> = KINDS.iter().zip(counts).collect();
-    println!("{counted:?}");
-    let never: Vec<_> = counted.iter().filter(|(_, count)| *count == 0).collect();
-    assert!(never.is_empty(), "never happened: {never:?}");
+    all_kinds_occur(&all_hold(Mode::Quorum, &budgets()));
 }
 
 #[test]
@@ -78,16 +77,11 @@ fn clocks() {
         ("another agent", lease::Budget { agents: 1, ticks: 5, ..bound }),
         ("a shorter ttl", lease::Budget { shorter: 1, ticks: 5, ..bound }),
     ];
-    let mut counts = [0; CLOCK_KINDS.len()];
+    let counts = Counts::of(&lease::KINDS);
     for (what, budget) in wider {
-        let clocks = Clocks::new(budget);
-        holds(what, &explore(clocks.clone(), LIMIT));
-        for (count, (_, more)) in counts.iter_mut().zip(clocks.counts()) {
-            *count += more;
-        }
+        let mut clocks = Clocks::new(budget);
+        clocks.counts = counts.clone();
+        holds(what, &explore(clocks, LIMIT));
     }
-    let counted: Vec<_> = CLOCK_KINDS.iter().zip(counts).collect();
-    println!("{counted:?}");
-    let never: Vec<_> = counted.iter().filter(|(_, count)| *count == 0).collect();
-    assert!(never.is_empty(), "never happened: {never:?}");
+    all_kinds_occur(&counts);
 }

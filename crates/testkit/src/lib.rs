@@ -3,3 +3,4 @@
 pub mod golden;
 pub mod invariant;
 pub mod sim;
+pub mod wal;

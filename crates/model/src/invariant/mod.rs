@@ -61,6 +61,6 @@ fn every_later_primary_holds(world: &World, what: &BTreeMap<(Epoch, Timeline), L
             return true;
         };
         let mut due = what.iter().filter(|((epoch, _), _)| *epoch <= authority);
-        due.all(|((_, timeline), lsn)| member.disk.holds(*timeline, *lsn))
+        due.all(|((_, timeline), lsn)| member.disk.wal.holds(*timeline, *lsn))
     })
 }

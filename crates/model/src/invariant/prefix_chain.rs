@@ -10,6 +10,7 @@ pub fn holds(world: &World) -> bool {
     world.wrong != Some(Broken::PrefixChain)
         && world.members.iter().all(|member| {
             let serves = member.primary().is_some_and(|it| it.open && it.authority == Some(epoch));
-            !serves || timelines.diverges_at(member.disk.end, &member.disk.history).is_none()
+            !serves
+                || timelines.diverges_at(member.disk.wal.end, &member.disk.wal.history).is_none()
         })
 }

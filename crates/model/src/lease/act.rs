@@ -6,6 +6,7 @@ use howdah_core::view::{
 use howdah_core::{Action, BootInstant, Command, LeaseState, OpenReason, Position, decide};
 
 use super::{KILL, World, timings};
+use crate::start::FIRST;
 use crate::view::SYSTEM;
 use crate::world::{Id, name};
 
@@ -156,7 +157,7 @@ fn opens(world: &World, id: Id) -> Option<OpenReason> {
     if member.writes.is_some() || member.dies_by.is_some() {
         return None;
     }
-    let position = Position { timeline: record.reserved, lsn: howdah_core::Lsn(100) };
+    let position = Position { timeline: record.reserved, ..FIRST };
     let view = View {
         state,
         me: name(id),

@@ -7,29 +7,28 @@
 //! seen later still, guards that take as long to kill as they may, agents that stop, a ttl that is made
 //! shorter, members that are frozen and thawed.
 //!
-//! The bounds are a tenth of real ones, and the error of the clocks twenty times: the fewer ticks fit into
-//! a ttl, the farther one sees. Left out is everything that is not about time: whoever opens an election
+//! A ttl is five ticks of the fastest clock, and clocks are wrong by twenty times what is tolerated of real
+//! ones: the fewer ticks fit into a ttl, the farther one sees. Left out is everything that is not about time: whoever opens an election
 //! wins it when it likes, and is promoted at once.
 
 mod act;
 mod step;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use howdah_core::rails::{Rails, rails};
 use howdah_core::{
-    BootInstant, ClusterId, ClusterState, Command, Epoch, Incarnation, Lsn, NodeId, Nonce,
-    Position, Profile, Settings, Timeline, Timings, WallTime, holder_share,
+    BootInstant, Epoch, Incarnation, Nonce, Profile, Settings, Timings, holder_share,
 };
 use howdah_guard::lease::Lease;
 use stateright::{Model, Property};
 
+use crate::explore::Counts;
 use crate::invariant::{Broken, mutual_lease};
 use crate::log::Logged;
-use crate::view::SYSTEM;
-use crate::world::{Id, name};
+use crate::start::{founded, incarnation};
+use crate::world::Id;
 pub use act::{Act, KINDS};
 
 /// By how much a clock may be wrong, in percent.
@@ -131,24 +130,19 @@ fn timings(ttl_ms: u64) -> Timings {
 pub struct Clocks {
     pub budget: Budget,
     pub rails: Rails,
-    counts: Arc<[AtomicU64; KINDS.len()]>,
+    /// How often each kind of step was taken.
+    pub counts: Counts,
 }
 
 impl Clocks {
     /// With all rails on.
     pub fn new(budget: Budget) -> Self {
-        let counts = Arc::new([const { AtomicU64::new(0) }; KINDS.len()]);
-        Self { budget, rails: howdah_core::rails::ALL, counts }
-    }
-
-    /// How often each kind of step was taken.
-    pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let counted = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
-        KINDS.iter().copied().zip(counted).collect()
+        Self { budget, rails: howdah_core::rails::ALL, counts: Counts::of(&KINDS) }
     }
 
     fn start(&self, rates: &[u16]) -> World {
-        let log = Logged::new(log(self.budget.members));
+        let settings = Settings { ttl_ms: TTL_MS, ..Settings::default() };
+        let log = Logged::new(founded(settings, self.budget.members));
         let member = |(id, rate): (Id, &u16)| Member {
             rate: *rate,
             incarnation: incarnation(id),
@@ -206,7 +200,7 @@ impl Model for Clocks {
     fn next_state(&self, world: &World, act: Act) -> Option<World> {
         let kind = act.kind();
         let after = crate::on_rails(self.rails, || step::next(world, act))?;
-        self.counts[kind].fetch_add(1, Ordering::Relaxed);
+        self.counts.add(kind);
         Some(after)
     }
 
@@ -216,38 +210,4 @@ impl Model for Clocks {
             Property::always("what a commit may break", |_, world: &World| world.wrong.is_none()),
         ]
     }
-}
-
-fn incarnation(id: Id) -> Incarnation {
-    Incarnation(1000 * (u64::from(id) + 1))
-}
-
-/// n1 was given the first epoch, and has not renewed yet.
-fn log(members: Id) -> ClusterState {
-    let at = WallTime(0);
-    let settings = Settings { ttl_ms: TTL_MS, ..Settings::default() };
-    let mut commands =
-        vec![Command::FoundGroup { cluster_id: ClusterId(1), scope: "model".into(), settings }];
-    for id in 0..members {
-        let member =
-            howdah_core::Member { node_id: NodeId(u64::from(id) + 1), ..Default::default() };
-        commands.push(Command::UpsertMember { name: name(id), member, at });
-    }
-    let (member, incarnation) = (name(0), incarnation(0));
-    let grant = Command::GrantBootstrap { attempt: 1, member: member.clone(), incarnation, at };
-    commands.push(grant);
-    commands.push(Command::FinishBootstrap {
-        attempt: 1,
-        member,
-        incarnation,
-        system_identifier: SYSTEM,
-        position: Position { timeline: Timeline(1), lsn: Lsn(100) },
-        history: Vec::new(),
-        at,
-    });
-    let mut state = ClusterState::default();
-    for (index, command) in (1..).zip(commands) {
-        state.apply(index, command);
-    }
-    state
 }

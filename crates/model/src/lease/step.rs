@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use howdah_core::rails::rails;
-use howdah_core::{Ballot, Command, Incarnation, Lsn, Nonce, Position, WallTime};
+use howdah_core::{Ballot, Command, Incarnation, Nonce, Position, WallTime};
 use howdah_guard::clock::Reading;
 use howdah_guard::wire::Armed;
 
 use super::act::{Act, gone_by};
 use super::{Flight, SHORT_TTL_MS, World, holder_limit};
 use crate::log::Logged;
+use crate::start::FIRST;
 use crate::world::{Id, name};
 
 pub(super) fn next(world: &World, act: Act) -> Option<World> {
@@ -38,7 +39,7 @@ impl World {
                     incarnation,
                     nonce,
                     ttl_ms,
-                    wal_lsn: Lsn(100),
+                    wal_lsn: FIRST.lsn,
                     paused: false,
                     seen: 0,
                 });
@@ -176,7 +177,7 @@ impl World {
         let at = WallTime(0);
         let ballot = Ballot {
             incarnation: self.member(id).incarnation,
-            position: Position { timeline, lsn: Lsn(100) },
+            position: Position { timeline, ..FIRST },
             priority: 1,
             ..Ballot::default()
         };

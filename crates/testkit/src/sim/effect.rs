@@ -2,7 +2,7 @@
 
 use howdah_core::sync::Demand;
 use howdah_core::sync::choose::Mode;
-use howdah_core::{Action, Epoch, HistoryEntry, Lsn, MemberName, Position, Timeline};
+use howdah_core::{Action, Epoch, Lsn, MemberName, Position, Timeline};
 
 use super::member::Server;
 use super::{STEP, Sim};
@@ -40,7 +40,7 @@ impl Sim {
         (server.demand, server.in_force_at) = (demand.clone(), None);
         for (nth, sender) in server.senders.values_mut().enumerate() {
             if bits >> nth & 1 == 1 {
-                sender.0 = demand.clone();
+                sender.demand = demand.clone();
             }
         }
     }
@@ -90,7 +90,7 @@ impl Sim {
                 let Some(member) = self.members.get_mut(name) else { return false };
                 member.disk.system = Some(SYSTEM);
                 member.disk.half_done = false;
-                member.disk.end = Position { timeline: Timeline(1), lsn: Lsn(0x0300_0000) };
+                member.disk.wal.end = Position { timeline: Timeline(1), lsn: Lsn(0x0300_0000) };
             }
             other => return self.small(name, other),
         }
@@ -121,11 +121,11 @@ impl Sim {
                 self.becomes_visible(name);
             }
             (Action::SetDemand { demand, .. }, Some(server)) => {
-                for (standby, flushed) in server.senders.values_mut() {
-                    (*standby, *flushed) = (demand.clone(), *flushed);
+                for sender in server.senders.values_mut() {
+                    sender.demand = demand.clone();
                 }
                 server.demand = demand.clone();
-                server.in_force_at = Some(member.disk.end.lsn);
+                server.in_force_at = Some(member.disk.wal.end.lsn);
             }
             (Action::PreparePrimary { .. }, Some(_)) => {
                 agent.prepared = true;
@@ -145,7 +145,7 @@ impl Sim {
             return false;
         }
         let in_recovery = authority.is_none();
-        let began = member.disk.end;
+        let began = member.disk.wal.end;
         member.server = Some(Server { in_recovery, authority, demand, began, ..Server::default() });
         let Some(agent) = &mut member.agent else { return false };
         (agent.promise_proven, agent.pg_since, agent.prepared) = (None, now, false);
@@ -164,12 +164,10 @@ impl Sim {
         let now = self.now;
         let Some(member) = self.members.get_mut(name) else { return false };
         let Some(server) = &mut member.server else { return false };
-        let Position { timeline: parent, lsn } = member.disk.end;
-        member.disk.history.push(HistoryEntry { timeline: parent, end: lsn });
-        member.disk.end.timeline = timeline;
+        member.disk.wal.fork(timeline);
         (server.in_recovery, server.open, server.authority) = (false, false, Some(epoch));
         (server.upstream, server.promotes_at) = (None, None);
-        server.began = member.disk.end;
+        server.began = member.disk.wal.end;
         let Some(agent) = &mut member.agent else { return false };
         agent.pg_since = now;
         agent.checkpoint_at = Some(now + STEP * 10);
@@ -188,9 +186,8 @@ impl Sim {
         }
         let there = self.members[source].disk.clone();
         let mut here = self.members[name].disk.clone();
-        here.history.retain(|entry| entry.timeline < fork.timeline);
-        here.end = fork;
-        if !here.begins(&there) {
+        here.wal.rewind(fork);
+        if !here.wal.begins(&there.wal) {
             self.fail(format!("{name} is rewound to {fork}, which {source} does not have"));
             return false;
         }
@@ -208,7 +205,7 @@ impl Sim {
         let there = self.members[source].disk.clone();
         let Some(member) = self.members.get_mut(name) else { return false };
         member.disk.system = there.system;
-        (member.disk.end, member.disk.history) = (there.end, there.history);
+        member.disk.wal = there.wal;
         member.disk.half_done = false;
         true
     }

@@ -167,7 +167,7 @@ impl Sim {
                     epoch,
                     incarnation: member.guard.incarnation,
                     timeline,
-                    history: member.disk.history.clone(),
+                    history: member.disk.wal.history.clone(),
                     at: WallTime(0),
                 };
                 self.once(name, "timeline", record);
@@ -193,7 +193,7 @@ impl Sim {
             member.guard.armed.get_or_insert((epoch, deadline));
         }
         let member = &self.members[name];
-        let written = if member.is_primary() { member.disk.end.lsn } else { Lsn(0) };
+        let written = if member.is_primary() { member.disk.wal.end.lsn } else { Lsn(0) };
         let incarnation = member.guard.incarnation;
         let seen = member.state.held().map_or(0, |record| record.renewals);
         if let Some(agent) = self.agent(name) {
@@ -262,8 +262,8 @@ impl Sim {
         Ballot {
             incarnation: member.guard.incarnation,
             data_id: member.disk.data_id,
-            position: member.disk.end,
-            history: member.disk.history.clone(),
+            position: member.disk.wal.end,
+            history: member.disk.wal.history.clone(),
             priority: 1,
             ..Ballot::default()
         }
@@ -379,17 +379,17 @@ impl Sim {
     fn hand_over(&mut self, name: &MemberName, action: &Action) {
         let Action::HandOver { epoch, to } = action else { return };
         let lucky = !self.stormy || !self.dice.once_in(4);
-        let end = self.members[name].disk.clone();
+        let end = self.members[name].disk.wal.clone();
         let follows = self.members[to].server.as_ref().is_some_and(|server| server.streaming);
         if let Some(receiver) = self.members.get_mut(to)
             && lucky
             && follows
             && receiver.connected(self.now)
         {
-            (receiver.disk.end, receiver.disk.history) = (end.end, end.history);
+            receiver.disk.wal = end.clone();
         }
         self.down(name);
-        let reached = self.members[to].disk.end == end.end && self.members[to].server.is_some();
+        let reached = self.members[to].disk.wal.end == end.end && self.members[to].server.is_some();
         let state = &self.members[name].state;
         let record = state.leader.clone().filter(|record| record.epoch == *epoch);
         let Some(record) = record.filter(|_| reached) else { return self.end_job(name, false) };

@@ -8,17 +8,18 @@ use howdah_core::view::{
     PgView, RunningPg, Stopping, SyncView,
 };
 use howdah_core::{
-    Action, BootInstant, ClusterState, DataId, Epoch, HistoryEntry, Incarnation, Lsn, MemberName,
-    Nonce, Position, Timeline, Timings,
+    Action, BootInstant, ClusterState, DataId, Epoch, Incarnation, Lsn, MemberName, Nonce,
+    Position, Timeline, Timings,
 };
+
+use crate::wal::{Sender, Wal};
 
 /// What is on the disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     /// Nothing is there, or a whole cluster.
     pub system: Option<u64>,
-    pub end: Position,
-    pub history: Vec<HistoryEntry>,
+    pub wal: Wal,
     /// A job that replaces it was killed.
     pub half_done: bool,
     pub data_id: DataId,
@@ -41,7 +42,7 @@ pub(super) struct Server {
     /// Since when that is proven to be in force.
     pub in_force_at: Option<Lsn>,
     /// Who streams from here: what its walsender goes by, and what it has flushed.
-    pub senders: BTreeMap<Standby, (Demand, Lsn)>,
+    pub senders: BTreeMap<Standby, Sender>,
     pub alone_since: Option<BootInstant>,
     /// Commits that are not acknowledged yet.
     pub waiting: Vec<Lsn>,
@@ -165,8 +166,8 @@ impl Member {
         let Some(system_identifier) = self.disk.system else { return DataView::Empty };
         DataView::Cluster(ClusterData {
             system_identifier,
-            disk_end: Some(self.disk.end),
-            history: self.disk.history.clone(),
+            disk_end: Some(self.disk.wal.end),
+            history: self.disk.wal.history.clone(),
             clean: true,
             can_rewind: true,
             shutdown_end: None,
@@ -183,12 +184,16 @@ impl Member {
             following: server.upstream.clone(),
             has_upstream: server.upstream.is_some(),
             streaming: server.streaming,
-            timeline: self.disk.end.timeline,
-            received: self.disk.end.lsn,
-            replayed: self.disk.end.lsn,
+            timeline: self.disk.wal.end.timeline,
+            received: self.disk.wal.end.lsn,
+            replayed: self.disk.wal.end.lsn,
             open: server.open,
             authority: server.authority,
-            standbys: server.senders.iter().map(|(one, sender)| (one.clone(), sender.1)).collect(),
+            standbys: server
+                .senders
+                .iter()
+                .map(|(one, sender)| (one.clone(), sender.flushed))
+                .collect(),
             sync: SyncView {
                 demand: Some(server.demand.clone()),
                 in_force_at: server.in_force_at,
@@ -230,7 +235,7 @@ impl Member {
             running: server.is_some(),
             in_recovery: server.is_none_or(|server| server.in_recovery),
             streaming_epoch: streams.map(|(_, epoch)| *epoch).unwrap_or_default(),
-            position: self.disk.end,
+            position: self.disk.wal.end,
             data_id: self.disk.data_id,
             eligible: server.is_some() && self.stopping.is_none(),
             open: server.is_some_and(|server| server.open),
@@ -249,26 +254,5 @@ impl Disk {
     /// What it calls itself to its upstream.
     pub fn standby(&self, member: &MemberName) -> Standby {
         Standby { member: member.clone(), data_id: self.data_id }
-    }
-
-    /// Whether everything up to `lsn` of `timeline` is here.
-    pub fn holds(&self, timeline: Timeline, lsn: Lsn) -> bool {
-        if timeline == self.end.timeline {
-            return lsn <= self.end.lsn;
-        }
-        self.history.iter().any(|entry| entry.timeline == timeline && lsn <= entry.end)
-    }
-
-    /// Whether what is here is a beginning of what `other` holds.
-    pub fn begins(&self, other: &Disk) -> bool {
-        let mut own = self.history.clone();
-        own.push(HistoryEntry { timeline: self.end.timeline, end: self.end.lsn });
-        let mut theirs = other.history.clone();
-        theirs.push(HistoryEntry { timeline: other.end.timeline, end: other.end.lsn });
-        let last = own.len() - 1;
-        own.len() <= theirs.len()
-            && own[..last] == theirs[..last]
-            && own[last].timeline == theirs[last].timeline
-            && own[last].end <= theirs[last].end
     }
 }

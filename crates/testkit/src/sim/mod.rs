@@ -302,8 +302,8 @@ impl Sim {
                 continue;
             }
             if let Some(server) = member.server.as_mut().filter(|s| !s.in_recovery && s.open) {
-                member.disk.end.lsn.0 += more;
-                server.waiting.push(member.disk.end.lsn);
+                member.disk.wal.end.lsn.0 += more;
+                server.waiting.push(member.disk.wal.end.lsn);
             }
         }
         for name in &names {
@@ -321,9 +321,9 @@ impl Sim {
             }
             let (there, authority) =
                 (source.disk.clone(), source.server.as_ref().and_then(|server| server.authority));
-            if !self.members[name].disk.begins(&there) {
+            if !self.members[name].disk.wal.begins(&there.wal) {
                 if authority == Some(epoch) {
-                    let here = self.members[name].disk.end;
+                    let here = self.members[name].disk.wal.end;
                     self.fail(format!("{name} at {here} follows {leader}, whose history parts"));
                 }
                 self.stream(name, None);
@@ -340,7 +340,7 @@ impl Sim {
         let Some(server) = member.server.as_mut() else { return };
         let was = std::mem::replace(&mut server.streaming, from.is_some());
         if let Some(from) = from.filter(|_| !lag) {
-            (member.disk.end, member.disk.history) = (from.end, from.history);
+            member.disk.wal = from.wal;
         }
         if let Some(agent) = &mut member.agent
             && (was != server.streaming || server.streaming)

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use howdah_core::{ClusterState, Lsn, MemberName, Position, Timeline};
+use howdah_core::{ClusterState, Lsn, MemberName, Timeline};
 
 use super::Sim;
+use crate::wal::{Sender, acknowledged};
 
 /// What must never be lost: on each timeline the last commit that was acknowledged, or seen by a
 /// client, while the log was in a synchronous state.
@@ -45,7 +46,7 @@ impl Sim {
                 .upstream
                 .as_ref()
                 .filter(|(leader, _)| leader == name)
-                .map(|_| member.disk.end.lsn)
+                .map(|_| member.disk.wal.end.lsn)
         };
         let here: BTreeMap<_, Lsn> = self
             .members
@@ -59,8 +60,8 @@ impl Sim {
         let Some(server) = &mut member.server else { return };
         server.senders.retain(|standby, _| here.contains_key(standby));
         for (standby, flushed) in here {
-            let fresh = || (server.demand.clone(), flushed);
-            server.senders.entry(standby).or_insert_with(fresh).1 = flushed;
+            let fresh = || Sender { demand: server.demand.clone(), flushed };
+            server.senders.entry(standby).or_insert_with(fresh).flushed = flushed;
         }
         let alone = server.senders.is_empty();
         server.alone_since = alone.then(|| server.alone_since.unwrap_or(now));
@@ -73,21 +74,12 @@ impl Sim {
         if member.is_frozen(now) {
             return;
         }
-        let timeline = member.disk.end.timeline;
+        let timeline = member.disk.wal.end.timeline;
         let Some(server) = member.server.as_mut().filter(|server| !server.in_recovery) else {
             return;
         };
-        let acknowledged = |lsn: &Lsn| {
-            let flushed = || server.senders.iter().map(|(one, sender)| (one, sender.1));
-            server.demand.acks == 0
-                || server.senders.iter().any(|(standby, (demand, at))| {
-                    demand.standbys.contains(standby)
-                        && at >= lsn
-                        && demand.is_flushed(*lsn, flushed())
-                })
-        };
-        let (done, left): (Vec<Lsn>, Vec<Lsn>) =
-            server.waiting.iter().copied().partition(acknowledged);
+        let told = |lsn: &Lsn| acknowledged(&server.demand, &server.senders, *lsn);
+        let (done, left): (Vec<Lsn>, Vec<Lsn>) = server.waiting.iter().copied().partition(told);
         server.waiting = left;
         if promised && let Some(last) = done.iter().max() {
             self.report.promised += done.len();
@@ -102,13 +94,7 @@ impl Sim {
         let Some(server) = member.server.as_ref().filter(|server| !server.in_recovery) else {
             return;
         };
-        let Position { mut timeline, lsn } = server.began;
-        // What stands where a timeline begins was written on its parent.
-        for entry in member.disk.history.iter().rev() {
-            if entry.end == lsn && entry.timeline < timeline {
-                timeline = entry.timeline;
-            }
-        }
+        let (timeline, lsn) = (member.disk.wal.written_on(server.began), server.began.lsn);
         if self.state.sync.record().is_some() {
             let known = self.promised.last.entry(timeline).or_default();
             *known = lsn.max(*known);
@@ -123,13 +109,16 @@ impl Sim {
             member.is_primary() && authority == Some(epoch)
         });
         let Some((name, member)) = newest else { return };
-        let lost =
-            self.promised.last.iter().find(|(timeline, lsn)| !member.disk.holds(**timeline, **lsn));
+        let lost = self
+            .promised
+            .last
+            .iter()
+            .find(|(timeline, lsn)| !member.disk.wal.holds(**timeline, **lsn));
         if let Some((timeline, lsn)) = lost {
             let what = format!(
                 "{name} leads with epoch {epoch}, at {}, without {lsn} of timeline {timeline}, \
                  which was acknowledged",
-                member.disk.end
+                member.disk.wal.end
             );
             self.fail(what);
         }
