@@ -211,14 +211,7 @@ impl World {
 
     fn ballot(&self, id: Id) -> Ballot {
         let member = self.at(id);
-        Ballot {
-            incarnation: member.guard.incarnation,
-            data_id: member.disk.data_id,
-            position: member.disk.wal.end,
-            history: member.disk.wal.history.clone(),
-            priority: 1,
-            ..Ballot::default()
-        }
+        member.disk.wal.ballot(member.guard.incarnation, member.disk.data_id)
     }
 
     /// The command that an action comes to, where it is one.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use howdah_core::sync::{Demand, Standby};
-use howdah_core::{HistoryEntry, Lsn, Position, Timeline};
+use howdah_core::{Ballot, DataId, HistoryEntry, Incarnation, Lsn, Position, Timeline};
 
 /// The WAL on a disk: where it ends, and how it came to that timeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,6 +48,18 @@ impl Wal {
     pub fn rewind(&mut self, fork: Position) {
         self.history.retain(|entry| entry.timeline < fork.timeline);
         self.end = fork;
+    }
+
+    /// The ballot of a member that has this, by that life of its guard.
+    pub fn ballot(&self, incarnation: Incarnation, data_id: DataId) -> Ballot {
+        Ballot {
+            incarnation,
+            data_id,
+            position: self.end,
+            history: self.history.clone(),
+            priority: 1,
+            ..Ballot::default()
+        }
     }
 
     /// The timeline that what ends at `position` was written on: what stands where a timeline begins was

@@ -259,14 +259,7 @@ impl Sim {
 
     fn ballot(&self, name: &MemberName) -> Ballot {
         let member = &self.members[name];
-        Ballot {
-            incarnation: member.guard.incarnation,
-            data_id: member.disk.data_id,
-            position: member.disk.wal.end,
-            history: member.disk.wal.history.clone(),
-            priority: 1,
-            ..Ballot::default()
-        }
+        member.disk.wal.ballot(member.guard.incarnation, member.disk.data_id)
     }
 
     fn begin_job(&mut self, name: &MemberName, action: Action) {
