@@ -140,10 +140,7 @@ impl Timelines {
     pub fn diverges_at(&self, position: Position, history: &[HistoryEntry]) -> Option<Position> {
         let chain = self.chain();
         let (newest, _) = chain.last()?;
-        // A granted promotion that nobody recorded continues the newest timeline: nothing that was
-        // acknowledged lies elsewhere.
-        let continues = history.iter().any(|entry| entry.timeline == *newest);
-        if continues && !self.recorded.contains_key(&position.timeline) {
+        if self.goes_on(*newest, position.timeline, history) {
             return None;
         }
         let shared = Self::shared_end(&chain, position, history);
@@ -152,6 +149,21 @@ impl Timelines {
             Some(end) => Some(end),
             None => Some(Position { timeline: chain[0].0, lsn: Lsn(0) }),
         }
+    }
+
+    /// Whether a timeline that nobody recorded goes on from the chain: a granted promotion that fell before
+    /// clients were let in. It continues the newest timeline; or it was granted after that one was recorded,
+    /// to a member that was behind and led nevertheless, and leaves the chain farther up. Nothing that was
+    /// acknowledged since lies elsewhere.
+    fn goes_on(&self, newest: Timeline, timeline: Timeline, history: &[HistoryEntry]) -> bool {
+        if self.recorded.contains_key(&timeline) {
+            return false;
+        }
+        let continues = history.iter().any(|entry| entry.timeline == newest);
+        let granted = self.reserved.get(&timeline).copied();
+        let since = granted > self.recorded.get(&newest).map(|record| record.epoch);
+        let rooted = history.iter().any(|entry| self.recorded.contains_key(&entry.timeline));
+        continues || since && rooted && self.abandoned(history).is_none()
     }
 
     /// The last position that data (on `position`, having come by `history`) and the chain have in
@@ -312,6 +324,21 @@ mod tests {
         assert_eq!(past, Err(HistoryConflict::Abandoned(Timeline(1))));
         assert_eq!(timelines.recorded[&Timeline(4)].epoch, Epoch(5));
         assert_eq!(timelines.newest(), Some(Timeline(5)));
+    }
+
+    #[test]
+    fn a_promotion_that_fell_goes_on_if_it_was_granted_since() {
+        let mut timelines = abandoned_branch();
+        let (end, behind) = (at(4, 75), [entry(1, 70)]);
+        assert_eq!(timelines.diverges_at(end, &behind), Some(at(1, 70)), "never granted");
+        timelines.reserved.insert(Timeline(4), Epoch(2));
+        assert_eq!(timelines.diverges_at(end, &behind), Some(at(1, 70)), "the chain went on since");
+        timelines.reserved.insert(Timeline(4), Epoch(4));
+        assert_eq!(timelines.diverges_at(end, &behind), None);
+        let abandoned = timelines.diverges_at(at(4, 95), &[entry(1, 90)]);
+        assert_eq!(abandoned, Some(at(1, 80)), "it goes on from what was abandoned");
+        timelines.record(Epoch(5), Timeline(5), &[entry(1, 70), entry(4, 75)]).unwrap();
+        assert_eq!(timelines.chain().len(), 3, "1, 4 and 5");
     }
 
     #[test]

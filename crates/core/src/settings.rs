@@ -169,7 +169,7 @@ impl Timings {
         let ms = Duration::from_millis;
         let (kill, jitter, heartbeat, election_min, election_max, rpc_timeout, connect_timeout) =
             match profile {
-                Profile::Default => (ms(500), ms(200), ms(200), ms(400), ms(600), ms(250), ms(150)),
+                Profile::Default => (ms(500), ms(200), ms(250), ms(400), ms(600), ms(250), ms(150)),
                 Profile::Fast => (ms(300), ms(100), ms(50), ms(120), ms(200), ms(80), ms(50)),
             };
         if ttl < TTL_LEAST {

@@ -146,8 +146,6 @@ pub struct ClusterData {
     pub disk_end: Option<Position>,
     /// How the data came to its timeline.
     pub history: Vec<HistoryEntry>,
-    /// The last stop was clean.
-    pub clean: bool,
     /// Checksums or wal_log_hints: pg_rewind can work.
     pub can_rewind: bool,
     /// If the last stop was the orderly one of a primary: end of its shutdown checkpoint.

@@ -110,7 +110,6 @@ fn data(disk: &Disk) -> DataView {
         system_identifier: SYSTEM,
         disk_end: Some(disk.wal.end),
         history: disk.wal.history.clone(),
-        clean: true,
         can_rewind: true,
         shutdown_end: None,
     })

@@ -42,6 +42,9 @@ fn budgets() -> Vec<(String, Budget)> {
     let mut budgets = vec![("two changes of leader".to_owned(), quiet(1, 2))];
     let taken_back = with(quiet(0, 2), &["switchover"], 1);
     budgets.push(("a hand-over that may be taken back".to_owned(), taken_back));
+    // With everybody there a crash moves leadership; it takes a second fault for a restart in place.
+    let in_place = with(quiet(1, 1), &["crash", "agent"], 2);
+    budgets.push(("a crash while another's agent is away".to_owned(), in_place));
     for (fault, _) in FAULTS {
         budgets.push((format!("one fault: {fault}"), with(quiet(2, 1), &[fault], 1)));
     }

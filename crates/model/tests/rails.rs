@@ -52,7 +52,8 @@ clusters! {
     log_first: Quorum, quiet(1, 1);
     flushed_first: On, with(quiet(1, 1), &["crash"], 1);
     settled: Quorum, with(quiet(1, 1), &["late"], 1);
-    barrier: Quorum, with(quiet(1, 1), &["crash"], 1);
+    // With both others there one of them would lead at once.
+    barrier: Quorum, with(quiet(1, 1), &["crash", "agent"], 2);
     barrier_applied: Quorum, quiet(1, 2);
     data_id: Quorum, with(quiet(1, 1), &["wipe"], 1);
     bar_first: Quorum, with(quiet(1, 1), &["fence"], 1);

@@ -3,6 +3,7 @@
 //! Invariant: a member votes only after its promise was proven by this process; who closes waits
 //! for those it hears, within a window, but whether a close is *valid* is `apply`'s to say.
 
+use super::sync;
 use crate::action::{Action, Decision};
 use crate::command::{Command, Rejection};
 use crate::election::count;
@@ -79,6 +80,7 @@ fn vote(view: &View<'_>, open: &Election) -> Option<Decision> {
     let mine = open.ballots.get(&view.me).filter(|ballot| {
         ballot.incarnation == view.node.incarnation && ballot.data_id == view.local.data_id
     });
+    let held_back = view.lease.election_seen + view.timings.window;
     let mut cannot_start = false;
     match &view.local.pg {
         PgView::Stopped if view.failures(Job::Start) >= STARTS_BEFORE_BARRED => {
@@ -91,6 +93,12 @@ fn vote(view: &View<'_>, open: &Election) -> Option<Decision> {
                     None => Some(Decision::act(Action::StartIsolated, Reason::StartsToVote)),
                 };
             }
+        }
+        // Replay takes what the others need to be quick, on a machine that is shared.
+        PgView::Stopped
+            if former && view.now < held_back && sync::closes_without_me(view, |_| true) =>
+        {
+            return Some(Decision::wait(Reason::HoldsBallotBack).until(held_back));
         }
         PgView::Stopped => {
             let start = Decision::act(Action::StartIsolated, Reason::StartsToVote);
@@ -112,7 +120,6 @@ fn vote(view: &View<'_>, open: &Election) -> Option<Decision> {
     if mine.is_some_and(|ballot| ballot.barred.is_some() == cannot_start) {
         return None;
     }
-    let held_back = view.lease.election_seen + view.timings.window;
     if former && view.now < held_back && !all_voted(view, open) {
         return Some(Decision::wait(Reason::HoldsBallotBack).until(held_back));
     }
@@ -131,9 +138,11 @@ fn all_voted(view: &View<'_>, open: &Election) -> bool {
 }
 
 /// Closes the election when everybody who is heard has voted, or a window has passed. A member that
-/// has just started waits longer, for it may not have heard those who are there.
+/// has just started waits longer, for it may not have heard those who are there; not so where rule S7
+/// says how many are enough.
 fn close(view: &View<'_>, open: &Election) -> Decision {
-    let young = view.now.since(view.node.started) < view.timings.ttl * 2;
+    let counted = view.state.sync.record().is_some() && !open.allow_data_loss;
+    let young = !counted && view.now.since(view.node.started) < view.timings.ttl * 2;
     let opened = view.lease.election_seen;
     let patience = opened + if young { view.timings.ttl } else { view.timings.window };
     let missing = missing(view, open, young);

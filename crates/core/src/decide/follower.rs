@@ -84,7 +84,8 @@ fn stopped(view: &View<'_>, data: &ClusterData, leader: Option<&LeaderRecord>) -
     if view.failures(Job::Start) >= FAILURES_BEFORE_CLONE {
         return clone(view, |from| after_failure(view, from, Job::Start));
     }
-    view.unless_failed(Job::Start, start)
+    // A copy is the last resort: where that failed, what failed before it is tried after the same pause.
+    view.unless_failed(Job::Clone, view.unless_failed(Job::Start, start))
 }
 
 /// A promotion is under way, and there is nobody to stream from until it ended: clients wait for

@@ -13,12 +13,13 @@ use crate::ids::{Epoch, MemberName, WallTime};
 use crate::reason::Reason;
 use crate::record::{LeaderRecord, Member};
 use crate::sync::Standby;
-use crate::view::{DataView, Job, PgView, RunningPg, View};
+use crate::view::{DataView, Job, PeerView, PgView, RunningPg, View};
 
 /// In-place starts that may fail before the lease is given back, if somebody else could lead.
 const RESTARTS_WITH_CANDIDATE: u32 = 2;
 /// Promises, and starts before a promotion, that may fail before the lease is given back.
 const ATTEMPTS: u32 = 3;
+const NO_PROMISE: &str = "it cannot promise";
 
 pub(super) fn decide(view: &View<'_>, record: &LeaderRecord) -> Decision {
     if record.evicted {
@@ -63,8 +64,7 @@ fn promote(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Decision {
     }
     if pg.has_upstream || view.local.promise_proven != Some(record.epoch) {
         if failures_now(view, Job::Promise) >= ATTEMPTS {
-            let why = "it cannot promise";
-            return step_down(view, record, gives_up(record.epoch, why), why);
+            return step_down(view, record, gives_up(record.epoch, NO_PROMISE), NO_PROMISE);
         }
         let reason = Reason::LeaderPromises(record.epoch);
         let promise = Decision::act(Action::Promise { epoch: record.epoch }, reason);
@@ -97,8 +97,8 @@ fn off_the_chain(view: &View<'_>, record: &LeaderRecord) -> Option<Decision> {
 }
 
 /// The lease is held and PostgreSQL is down. If it served under this epoch: restart it in place,
-/// which loses nothing. If it fell while being promoted: give the lease back, and let an election
-/// look at what its disk says.
+/// which loses nothing, or have somebody else lead if that loses nothing either. If it fell while being
+/// promoted: give the lease back, and let an election look at what its disk says.
 fn restart(view: &View<'_>, record: &LeaderRecord) -> Decision {
     let DataView::Cluster(data) = &view.local.data else {
         let why = "there is no data to lead with";
@@ -113,6 +113,10 @@ fn restart(view: &View<'_>, record: &LeaderRecord) -> Decision {
             let why = "PostgreSQL fell while it was promoted";
             return step_down(view, record, gives_up(record.epoch, why), why);
         }
+        // It was stopped for that, and nothing that it could do now would help.
+        if failures_now(view, Job::Promise) >= ATTEMPTS {
+            return step_down(view, record, gives_up(record.epoch, NO_PROMISE), NO_PROMISE);
+        }
         if failures_now(view, Job::Start) >= ATTEMPTS {
             let why = "PostgreSQL could not be started";
             return step_down(view, record, gives_up(record.epoch, why), why);
@@ -120,13 +124,19 @@ fn restart(view: &View<'_>, record: &LeaderRecord) -> Decision {
         let start = Decision::act(Action::StartIsolated, Reason::StartsStandby);
         return view.unless_failed(Job::Start, start);
     }
+    // Whoever cannot be rewound afterwards would have to be copied as a whole, for a second's gain.
+    if data.shutdown_end.is_none() && data.can_rewind && heirs(view, record) {
+        let why = "PostgreSQL crashed, and others have all that was acknowledged";
+        return step_down(view, record, gives_up(record.epoch, why), why);
+    }
     let limit = Duration::from_millis(view.state.settings.primary_start_timeout_ms);
     let failures = view.failures(Job::StartInPlace);
     let tried = view.now.since(view.local.pg_since).max(time_of(failures));
     let late = tried >= limit && failures > 0;
-    let replaceable = failures >= RESTARTS_WITH_CANDIDATE && replacement(view, record);
-    if late || replaceable {
-        let why = "PostgreSQL could not be restarted";
+    let patience = if limit.is_zero() { 0 } else { RESTARTS_WITH_CANDIDATE };
+    if late || (failures >= patience && replacement(view, record)) {
+        let why =
+            if failures > 0 { "PostgreSQL could not be restarted" } else { "PostgreSQL crashed" };
         return step_down(view, record, gives_up(record.epoch, why), why);
     }
     let start = Action::StartInPlace { epoch: record.epoch };
@@ -279,16 +289,33 @@ pub(super) fn best_candidate(
 /// only what their disks hold counts.
 fn replacement(view: &View<'_>, record: &LeaderRecord) -> bool {
     let allowed = view.state.settings.maximum_lag_on_failover_bytes;
-    view.state.members.iter().any(|(name, member)| {
-        *name != view.me
-            && !member.tags.nofailover
-            && !view.state.fenced.contains(name)
-            && view.fresh_peer(name).is_some_and(|peer| {
-                peer.eligible
-                    && !peer.stopping
-                    && peer.in_recovery
-                    && peer.position.timeline == record.reserved
-                    && record.wal_lsn.bytes_since(peer.position.lsn) <= allowed
-            })
+    view.state.members.keys().filter(|name| **name != view.me).any(|name| {
+        may_replace(view, record, name)
+            .is_some_and(|peer| record.wal_lsn.bytes_since(peer.position.lsn) <= allowed)
+    })
+}
+
+/// Whether an election would close at once without this member, and lose nothing that was acknowledged:
+/// commits are waited for, and as many of those that they waited for are here as rule S7 asks for. How
+/// long that takes does not depend on how much WAL is to be replayed here (docs/decisions/0009).
+fn heirs(view: &View<'_>, record: &LeaderRecord) -> bool {
+    let ready = |member: &MemberName| may_replace(view, record, member).is_some();
+    !view.state.barrier_pending() && sync::closes_without_me(view, ready)
+}
+
+/// A member that was heard a moment ago, is on the holder's timeline, and may lead.
+fn may_replace<'a>(
+    view: &'a View<'_>,
+    record: &LeaderRecord,
+    name: &MemberName,
+) -> Option<&'a PeerView> {
+    let member = view.state.members.get(name)?;
+    let barred = member.tags.nofailover || view.state.fenced.contains(name);
+    view.fresh_peer(name).filter(|peer| {
+        !barred
+            && peer.eligible
+            && !peer.stopping
+            && peer.in_recovery
+            && peer.position.timeline == record.reserved
     })
 }

@@ -7,7 +7,7 @@
 
 use crate::action::{Action, Decision};
 use crate::command::Command;
-use crate::ids::{Lsn, WallTime};
+use crate::ids::{Lsn, MemberName, WallTime};
 use crate::rails::rails;
 use crate::reason::Reason;
 use crate::record::{LeaderRecord, Tags};
@@ -64,6 +64,17 @@ pub(super) fn walk(view: &View<'_>, record: &LeaderRecord, pg: &RunningPg) -> Op
         return Some(give_up(view, record, "synchronous_mode is off"));
     }
     step(view, record, pg, sync)
+}
+
+/// Whether commits are waited for, and as many of those that they wait for as an election needs were
+/// heard a moment ago, with the data that they acknowledged, and are `fit`.
+pub(super) fn closes_without_me(view: &View<'_>, fit: impl Fn(&MemberName) -> bool) -> bool {
+    let Some(sync) = view.state.sync.record() else { return false };
+    let here = sync.pair.voters.iter().filter(|voter| {
+        let peer = view.fresh_peer(&voter.member);
+        peer.is_some_and(|peer| peer.data_id == voter.data_id) && fit(&voter.member)
+    });
+    here.count() >= sync.pair.votes
 }
 
 /// This process has put a change into the log that was not applied here yet: whatever is decided by

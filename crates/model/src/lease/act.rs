@@ -175,7 +175,6 @@ fn opens(world: &World, id: Id) -> Option<OpenReason> {
             data: DataView::Cluster(ClusterData {
                 system_identifier: SYSTEM,
                 disk_end: Some(position),
-                clean: true,
                 ..ClusterData::default()
             }),
             pg: PgView::Running(RunningPg {

@@ -188,6 +188,9 @@ impl World {
             Some("quorum") => Mode::Quorum,
             Some(other) => return Err(format!("no mode {other}").into()),
         };
+        if let Some(limit) = args.number("start-timeout")? {
+            settings.primary_start_timeout_ms = limit;
+        }
         settings.synchronous_mode_strict = args.text("strict").is_some();
         settings.synchronous_node_count = args.number("count")?.unwrap_or(1);
         let expected = args.number("expected")?;
@@ -369,7 +372,6 @@ pub(super) fn data_at(end: Position) -> ClusterData {
         system_identifier: SYSTEM,
         disk_end: Some(end),
         history: Vec::new(),
-        clean: true,
         can_rewind: true,
         shutdown_end: None,
     }

@@ -141,6 +141,11 @@ fn fill(
                 data.can_rewind = false;
             }
         }
+        Some("shut-down") => {
+            if let DataView::Cluster(data) = &mut world.local.data {
+                data.shutdown_end = data.disk_end.map(|end| end.lsn);
+            }
+        }
         Some("unreadable") => {
             if let DataView::Cluster(data) = &mut world.local.data {
                 data.disk_end = None;

@@ -76,7 +76,8 @@ impl Sim {
         let armed = self.members[name].guard.armed;
         let allowed = |epoch: &Epoch| armed.is_some_and(|(e, end)| e == *epoch && now < end);
         match action {
-            Action::Kill | Action::Stop | Action::StopToRestart => self.down(name),
+            Action::Kill => self.down(name),
+            Action::Stop | Action::StopToRestart => self.shut_down(name),
             Action::StartIsolated => return self.start(name, None),
             Action::StartInPlace { epoch } => {
                 return allowed(epoch) && self.start(name, Some(*epoch));
@@ -114,6 +115,8 @@ impl Sim {
                 member.disk.promise = member.disk.promise.max(*epoch);
                 agent.promise_proven = None;
                 server.upstream = Some((leader.clone(), *epoch));
+                let decided_at = agent.job.as_ref().map(|running| running.end);
+                server.outran = decided_at != Some(member.disk.wal.end);
                 agent.pg_since = now;
             }
             (Action::Open { .. }, Some(server)) => {
@@ -144,6 +147,7 @@ impl Sim {
             self.fail(what);
             return false;
         }
+        member.disk.shut_down = false;
         let in_recovery = authority.is_none();
         let began = member.disk.wal.end;
         member.server = Some(Server { in_recovery, authority, demand, began, ..Server::default() });
@@ -191,7 +195,7 @@ impl Sim {
             self.fail(format!("{name} is rewound to {fork}, which {source} does not have"));
             return false;
         }
-        here.half_done = false;
+        (here.half_done, here.shut_down) = (false, false);
         if let Some(member) = self.members.get_mut(name) {
             member.disk = here;
         }
@@ -206,7 +210,7 @@ impl Sim {
         let Some(member) = self.members.get_mut(name) else { return false };
         member.disk.system = there.system;
         member.disk.wal = there.wal;
-        member.disk.half_done = false;
+        (member.disk.half_done, member.disk.shut_down) = (false, false);
         true
     }
 }

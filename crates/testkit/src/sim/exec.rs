@@ -9,7 +9,7 @@ use howdah_core::{
     decide,
 };
 
-use super::member::{Agent, Running};
+use super::member::{Agent, Member, Running};
 use super::{Flight, STEP, Sim};
 
 /// A job's name in the report.
@@ -290,7 +290,8 @@ impl Sim {
         if busy.is_some() && (job != Job::Kill || busy == Some(Job::Kill)) {
             return;
         }
-        agent.job = Some(Running { action, job, due, waits: false });
+        let end = member.disk.wal.end;
+        agent.job = Some(Running { action, job, due, waits: false, end });
         if matches!(job, Job::Rewind | Job::Clone) {
             // From here on the directory is neither the old one nor the new one.
             member.disk.half_done = true;
@@ -343,6 +344,16 @@ impl Sim {
         }
     }
 
+    /// An orderly stop, which only a primary writes down as such.
+    pub(super) fn shut_down(&mut self, name: &MemberName) {
+        let server = |member: &Member| member.server.as_ref().map(|server| server.in_recovery);
+        let primary = self.members.get(name).and_then(server) == Some(false);
+        self.down(name);
+        if let Some(member) = self.members.get_mut(name) {
+            member.disk.shut_down |= primary;
+        }
+    }
+
     fn end_job(&mut self, name: &MemberName, done: bool) {
         let now = self.now;
         let Some(agent) = self.agent(name) else { return };
@@ -381,7 +392,7 @@ impl Sim {
         {
             receiver.disk.wal = end.clone();
         }
-        self.down(name);
+        self.shut_down(name);
         let reached = self.members[to].disk.wal.end == end.end && self.members[to].server.is_some();
         let state = &self.members[name].state;
         let record = state.leader.clone().filter(|record| record.epoch == *epoch);

@@ -22,6 +22,8 @@ pub(super) struct Disk {
     pub wal: Wal,
     /// A job that replaces it was killed.
     pub half_done: bool,
+    /// A primary was stopped on it in good order, and nothing was started since.
+    pub shut_down: bool,
     pub data_id: DataId,
     pub promise: Epoch,
 }
@@ -32,6 +34,9 @@ pub(super) struct Server {
     pub in_recovery: bool,
     pub upstream: Option<(MemberName, Epoch)>,
     pub streaming: bool,
+    /// WAL of the former upstream came after it was decided to turn to this one: PostgreSQL itself refuses
+    /// then to follow where the histories part, and the next look tells.
+    pub outran: bool,
     pub authority: Option<Epoch>,
     pub open: bool,
     pub hung_since: Option<BootInstant>,
@@ -88,6 +93,8 @@ pub(super) struct Running {
     pub due: BootInstant,
     /// The answer of a hand-over's proposal, once there.
     pub waits: bool,
+    /// Where the disk's WAL ended when it began.
+    pub end: Position,
 }
 
 /// One member.
@@ -168,9 +175,8 @@ impl Member {
             system_identifier,
             disk_end: Some(self.disk.wal.end),
             history: self.disk.wal.history.clone(),
-            clean: true,
             can_rewind: true,
-            shutdown_end: None,
+            shutdown_end: self.disk.shut_down.then_some(self.disk.wal.end.lsn),
         })
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use howdah_core::{ClusterState, Lsn, MemberName, Timeline};
+use howdah_core::{ClusterState, Epoch, Lsn, MemberName, Timeline};
 
 use super::Sim;
 use crate::wal::{Sender, acknowledged};
@@ -15,6 +15,8 @@ use crate::wal::{Sender, acknowledged};
 #[derive(Debug, Default)]
 pub(super) struct Promised {
     last: BTreeMap<Timeline, Lsn>,
+    /// Epochs that are over: whether the log promised anything to their clients when they ended.
+    ended: BTreeMap<Epoch, bool>,
 }
 
 impl Sim {
@@ -26,6 +28,17 @@ impl Sim {
         if self.state.sync.record().is_none() {
             self.promised.last.clear();
         }
+        if self.state.epoch() != before.epoch() {
+            self.promised.ended.insert(before.epoch(), before.sync.record().is_some());
+        }
+    }
+
+    /// Whether the log promises that what this server acknowledges is never lost. One whose epoch ended
+    /// without synchronous replication goes on by what that epoch asked, however late it wakes up.
+    fn is_promised(&self, name: &MemberName) -> bool {
+        let server = self.members.get(name).and_then(|member| member.server.as_ref());
+        let ended = server.and_then(|server| self.promised.ended.get(&server.authority?));
+        ended.copied().unwrap_or_else(|| self.state.sync.record().is_some())
     }
 
     /// Walsenders come and go, and release what waits for them.
@@ -69,7 +82,7 @@ impl Sim {
 
     fn release(&mut self, name: &MemberName) {
         let now = self.now;
-        let promised = self.state.sync.record().is_some();
+        let promised = self.is_promised(name);
         let Some(member) = self.members.get_mut(name) else { return };
         if member.is_frozen(now) {
             return;
@@ -95,7 +108,7 @@ impl Sim {
             return;
         };
         let (timeline, lsn) = (member.disk.wal.written_on(server.began), server.began.lsn);
-        if self.state.sync.record().is_some() {
+        if self.is_promised(name) {
             let known = self.promised.last.entry(timeline).or_default();
             *known = lsn.max(*known);
         }
