@@ -2,7 +2,7 @@
 
 use howdah_core::sync::choose::Mode;
 use howdah_core::sync::names;
-use howdah_core::{Change, ClusterState, Epoch, Event, Verdict};
+use howdah_core::{Change, ChangeKind, ClusterState, Epoch, Event, EventKind, Verdict};
 use howdah_rpc::control;
 
 /// A change as it goes over the wire.
@@ -56,7 +56,7 @@ fn loss(change: &Change) -> Option<String> {
             "{bytes} bytes that {from} had written by its last renewal lie past the fork"
         ));
     }
-    let planned = change.kind == howdah_core::ChangeKind::Switchover;
+    let planned = change.kind == ChangeKind::Switchover;
     (!planned).then(|| {
         format!("nothing that {from} had written by its last renewal; what it wrote after may be")
     })
@@ -84,7 +84,7 @@ pub fn explain(state: &ClusterState, epoch: Epoch) -> Option<control::ExplainRes
         return None;
     }
     if let Some(found) = found {
-        lines.extend(story(found));
+        lines.extend(story(found, before(state, found)));
     }
     if epoch == Epoch(0) {
         lines.extend(present(state));
@@ -92,12 +92,24 @@ pub fn explain(state: &ClusterState, epoch: Epoch) -> Option<control::ExplainRes
     Some(control::ExplainResponse { change: found.map(change), lines })
 }
 
-fn story(change: &Change) -> Vec<String> {
+/// Why the one before gave its lease back, where that led to the change.
+fn before<'a>(state: &'a ClusterState, change: &Change) -> Option<&'a str> {
+    let released = state
+        .events
+        .iter()
+        .rev()
+        .find(|event| event.kind == EventKind::Released && event.epoch.next() == change.epoch);
+    let text = released.map(|event| event.text.as_str());
+    text.filter(|_| change.kind == ChangeKind::Election)
+}
+
+fn story(change: &Change, before: Option<&str>) -> Vec<String> {
     let from = change.from.as_ref().map(|name| format!(" after {name}")).unwrap_or_default();
     let mut lines = vec![format!(
         "{} leads since epoch {}{from}, by {}: {}.",
         change.to, change.epoch, change.kind, change.reason
     )];
+    lines.extend(before.map(|text| format!("  Before, {text}.")));
     for verdict in &change.verdicts {
         let what = match (&verdict.ineligible, verdict.chosen) {
             (Some(why), _) => format!("could not lead: {why}"),
@@ -109,7 +121,7 @@ fn story(change: &Change) -> Vec<String> {
     if let Some(bar) = change.bar {
         lines.push(format!("  The winner had to reach {bar}; priority, then name, among equals."));
     }
-    if !change.verdicts.is_empty() && change.kind == howdah_core::ChangeKind::Election {
+    if !change.verdicts.is_empty() && change.kind == ChangeKind::Election {
         let not_heard: Vec<&str> = change.not_heard.iter().map(|name| name.as_str()).collect();
         let missing = if not_heard.is_empty() {
             "everybody who was heard had voted".to_owned()
@@ -173,4 +185,54 @@ fn present(state: &ClusterState) -> Vec<String> {
         Err(why) => format!("  It cannot be closed: {why}."),
     });
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use howdah_core::{MemberName, WallTime};
+
+    use super::*;
+
+    fn change(epoch: u64, kind: ChangeKind) -> Change {
+        Change {
+            epoch: Epoch(epoch),
+            kind,
+            from: Some(MemberName::from("n1")),
+            to: MemberName::from("n2"),
+            at: WallTime(0),
+            reason: "the leader gave its lease back; it reaches farthest".into(),
+            verdicts: Vec::new(),
+            bar: None,
+            waited_ms: 0,
+            not_heard: Vec::new(),
+            timeline: None,
+            former_wal_lsn: howdah_core::Lsn(0),
+            allow_data_loss: false,
+            synchronous: true,
+        }
+    }
+
+    #[test]
+    fn why_a_lease_was_given_back_is_told_with_what_came_of_it() {
+        let crashed = "n1 gave back the lease of epoch 3: PostgreSQL crashed";
+        let mut state = ClusterState::default();
+        state.events.push_back(Event {
+            index: 1,
+            at: WallTime(0),
+            epoch: Epoch(3),
+            kind: EventKind::Released,
+            member: MemberName::from("n1"),
+            text: crashed.into(),
+        });
+        for (epoch, kind, told) in [
+            (4, ChangeKind::Election, true),
+            (5, ChangeKind::Election, false),
+            (4, ChangeKind::Switchover, false),
+        ] {
+            state.changes = [change(epoch, kind)].into();
+            let lines = explain(&state, Epoch(epoch)).unwrap().lines;
+            let line = format!("  Before, {crashed}.");
+            assert_eq!(lines.contains(&line), told, "{epoch} {kind}: {lines:?}");
+        }
+    }
 }

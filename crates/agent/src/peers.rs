@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use howdah_consensus::Applied;
+use howdah_consensus::{Applied, Node};
 use howdah_core::{MemberName, Timings};
 use howdah_rpc::peer::WatchRequest;
 use howdah_rpc::peer::peer_client::PeerClient;
@@ -26,6 +26,8 @@ pub struct Listener {
     pub me: MemberName,
     /// Limits.
     pub timings: Timings,
+    /// Its channels to the others.
+    pub node: Arc<Node>,
     /// Where it is written down.
     pub board: Arc<Board>,
     /// Time.
@@ -63,7 +65,7 @@ impl Listener {
     }
 
     async fn listen(self, name: MemberName, address: String) {
-        let Ok(channel) = howdah_rpc::channel::lazy(&address, self.timings.connect_timeout) else {
+        let Ok(channel) = self.node.channel(&address) else {
             tracing::warn!(member = %name, address, "its control address is malformed");
             return;
         };

@@ -202,7 +202,9 @@ impl Sources<'_> {
         } else {
             shown.reason = format!("not heard for {:.1} s", age.as_secs_f64());
         }
-        if let Some(end) = self.leader_lsn().filter(|_| !leads && words.receive_lsn > 0) {
+        // A server that starts, or is down, says nothing of its replay.
+        let known = words.receive_lsn > 0 && words.replay_lsn > 0;
+        if let Some(end) = self.leader_lsn().filter(|_| !leads && known) {
             shown.receive_lag_bytes = end.bytes_since(Lsn(words.receive_lsn));
             shown.replay_lag_bytes = end.bytes_since(Lsn(words.replay_lsn));
             shown.lag_known = true;

@@ -2,7 +2,7 @@
 //!
 //! Place: used by all modules of this crate. State: nothing of its own survives a restart.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use howdah_core::{ClusterId, NodeId};
@@ -11,7 +11,7 @@ use openraft::{Instant as _, Raft, RaftMetrics};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::group::{Group, lock};
+use crate::group::Group;
 use crate::store::{Applied, StateMachine};
 use crate::types::Types;
 
@@ -64,7 +64,7 @@ pub(crate) struct Core {
     pub status: watch::Sender<RaftStatus>,
     /// One membership change at a time.
     pub changing: tokio::sync::Mutex<()>,
-    heard: Mutex<Option<(u64, Instant)>>,
+    heard: watch::Sender<Option<(u64, Instant)>>,
 }
 
 impl Core {
@@ -76,7 +76,8 @@ impl Core {
         let status = RaftStatus { node_id: NodeId(group.me), ..RaftStatus::default() };
         let (status, _) = watch::channel(status);
         let changing = tokio::sync::Mutex::new(());
-        Self { group, raft, applied, status, changing, heard: Mutex::new(None) }
+        let (heard, _) = watch::channel(None);
+        Self { group, raft, applied, status, changing, heard }
     }
 
     pub fn metrics(&self) -> RaftMetrics<Types> {
@@ -89,12 +90,12 @@ impl Core {
     }
 
     pub fn note_heard(&self, sender: u64) {
-        *lock(&self.heard) = Some((sender, Instant::now()));
+        self.heard.send_replace(Some((sender, Instant::now())));
     }
 
     /// Whom this node heard last as a leader, and when.
-    pub fn heard_last(&self) -> Option<(u64, Instant)> {
-        *lock(&self.heard)
+    pub fn heard_last(&self) -> watch::Receiver<Option<(u64, Instant)>> {
+        self.heard.subscribe()
     }
 
     /// Who leads, by Raft's word, and where.
@@ -142,7 +143,7 @@ impl Core {
         let (reached, quorum) = if is_leader {
             reach(&metrics, self.group.me, recent)
         } else {
-            let heard = lock(&self.heard).is_some_and(|(sender, at)| {
+            let heard = self.heard.borrow().is_some_and(|(sender, at)| {
                 Some(sender) == metrics.current_leader && at.elapsed() < recent
             });
             (0, heard)

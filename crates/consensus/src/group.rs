@@ -47,7 +47,7 @@ pub(crate) struct Group {
     pub me: u64,
     identity: Mutex<Identity>,
     keeper: Keeper,
-    clients: Mutex<BTreeMap<String, RaftClient<Channel>>>,
+    channels: Mutex<BTreeMap<String, Channel>>,
     addresses: Mutex<BTreeMap<u64, String>>,
     fatal: watch::Sender<Option<Fatal>>,
 }
@@ -60,7 +60,7 @@ impl Group {
             me: identity.node_id,
             identity: Mutex::new(identity),
             keeper,
-            clients: Mutex::default(),
+            channels: Mutex::default(),
             addresses: Mutex::default(),
             fatal,
         }
@@ -102,16 +102,20 @@ impl Group {
     }
 
     pub fn client(&self, address: &str) -> Result<RaftClient<Channel>, BadAddress> {
-        let mut clients = lock(&self.clients);
-        if let Some(client) = clients.get(address) {
-            return Ok(client.clone());
+        Ok(RaftClient::new(self.channel(address)?)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    /// The channel to `address`, which all that is said to it shares.
+    pub fn channel(&self, address: &str) -> Result<Channel, BadAddress> {
+        let mut channels = lock(&self.channels);
+        if let Some(channel) = channels.get(address) {
+            return Ok(channel.clone());
         }
         let channel = lazy(address, self.options.timings.connect_timeout)?;
-        let client = RaftClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        clients.insert(address.to_owned(), client.clone());
-        Ok(client)
+        channels.insert(address.to_owned(), channel.clone());
+        Ok(channel)
     }
 
     /// Where a node is reached from now on. Openraft keeps the links of a node that moved.

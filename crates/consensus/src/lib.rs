@@ -26,10 +26,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use howdah_core::{Command, MemberName, Settings};
+use howdah_rpc::channel::BadAddress;
 use howdah_rpc::raft::raft_server::RaftServer;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tonic::transport::Channel;
 
 pub use crate::core::{GroupNode, RaftStatus};
 pub use crate::group::Fatal;
@@ -167,6 +169,15 @@ impl Node {
         tasks.push(tokio::spawn(tending::watch_store(Arc::clone(&self.core))));
         tasks.push(tokio::spawn(tending::tend(Arc::clone(&self.core))));
         tasks.push(tokio::spawn(tending::quieten(Arc::clone(&self.core))));
+    }
+
+    /// The channel to a peer, shared with Raft's messages: one connection that is kept alive by
+    /// whatever is said on it.
+    ///
+    /// # Errors
+    /// `BadAddress` if `address` is not HOST:PORT.
+    pub fn channel(&self, address: &str) -> Result<Channel, BadAddress> {
+        self.core.group.channel(address)
     }
 
     /// The applied state after each batch and each snapshot; a slow reader skips some.

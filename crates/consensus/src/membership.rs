@@ -151,11 +151,12 @@ fn next_step(core: &Core, metrics: &RaftMetrics<Types>) -> Option<(Change, bool)
     Some((Change::AddVoterIds(BTreeSet::from([*ready])), true))
 }
 
-/// The leader's round: finishes the founding, then brings the membership one step further.
-pub(crate) async fn tend(core: &Core) {
+/// The leader's round: finishes the founding, then brings the membership one step further. Answers
+/// whether it is settled: nothing is left to do, and only news can change that.
+pub(crate) async fn tend(core: &Core) -> bool {
     let status = core.look();
     if !status.is_leader || !status.quorum {
-        return;
+        return false;
     }
     if core.applied.borrow().state.cluster_id == ClusterId(0) {
         let found = Command::FoundGroup {
@@ -166,18 +167,22 @@ pub(crate) async fn tend(core: &Core) {
         if let Err(error) = propose(core, &found, CHANGE_LIMIT).await {
             tracing::warn!(%error, "the group could not be founded yet");
         }
-        return;
+        return false;
     }
     if core.is_removed(core.group.me) {
         // Whoever takes over removes this node.
         crate::tending::hand_on(core).await;
-        return;
+        return false;
     }
-    let Ok(_one_at_a_time) = core.changing.try_lock() else { return };
+    let Ok(_one_at_a_time) = core.changing.try_lock() else { return false };
     let metrics = core.metrics();
-    if let Some((step, retain)) = next_step(core, &metrics)
-        && let Err(why) = change(core, step, retain).await
-    {
+    let Some((step, retain)) = next_step(core, &metrics) else {
+        // Learners that are to vote catch up without any news.
+        let full = status.voters.len() >= core.group.options.max_voters;
+        return status.learners.is_empty() || full;
+    };
+    if let Err(why) = change(core, step, retain).await {
         tracing::warn!(why, "raft membership change");
     }
+    false
 }

@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use openraft::RaftMetrics;
 use openraft::async_runtime::WatchReceiver;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::core::Core;
 use crate::group::Fatal;
 use crate::types::{LogId, Types};
 use crate::{bootstrap, membership};
 
-/// The autopilot looks this often.
+/// The autopilot looks this often while the membership is not yet as it should be.
 const ROUND: Duration = Duration::from_millis(200);
+/// And this often when it is, or when another leads; sooner when something changes.
+const SETTLED_ROUND: Duration = Duration::from_secs(1);
 /// A node that hears nobody for so many longest election timeouts asks whether it was removed.
 const LONELY: u32 = 5;
 /// Handing on the leadership may take this long.
@@ -25,12 +27,14 @@ const HAND_ON_LIMIT: Duration = Duration::from_secs(1);
 /// Keeps the status up to date, and tells when Raft's core has died.
 ///
 /// Raft's metrics change with every heartbeat and every answer to one; what depends on time alone
-/// is looked at once per heartbeat, the rest as it changes.
+/// is looked at once per heartbeat, the rest as it changes. The clock wakes this task only when nothing
+/// was heard.
 pub(crate) async fn watch_status(core: Arc<Core>) {
     let mut metrics = core.raft.metrics();
     let tick = core.group.options.timings.heartbeat;
     let (mut known, mut due) = (None, Instant::now());
     loop {
+        let silent = Instant::now() + tick * 3 / 2;
         let now = Some(outline(&metrics.borrow_watched()));
         if now != known || Instant::now() >= due {
             if let Err(error) = &core.metrics().running_state {
@@ -40,7 +44,7 @@ pub(crate) async fn watch_status(core: Arc<Core>) {
             show_status(&core);
             (known, due) = (now, Instant::now() + tick);
         }
-        if let Ok(Err(_)) = timeout_at(due, metrics.changed()).await {
+        if let Ok(Err(_)) = timeout_at(silent, metrics.changed()).await {
             core.group.end(Fatal::Storage("raft's core is gone".to_owned()));
             return;
         }
@@ -56,7 +60,7 @@ pub(crate) async fn watch_status(core: Arc<Core>) {
 pub(crate) async fn quieten(core: Arc<Core>) {
     let timings = core.group.options.timings;
     let quiet = timings.election_min * 3 / 4;
-    let mut status = core.status.subscribe();
+    let (mut status, mut heard) = (core.status.subscribe(), core.heard_last());
     loop {
         let leader = status.borrow_and_update().leader.map(|leader| leader.0);
         if leader == Some(core.group.me) {
@@ -70,11 +74,18 @@ pub(crate) async fn quieten(core: Arc<Core>) {
             continue;
         }
         let follows = leader;
-        let heard = core.heard_last().filter(|(from, _)| Some(*from) == follows);
-        let until = heard.map(|(_, at)| at + quiet).filter(|until| *until > Instant::now());
+        let last = heard.borrow_and_update().filter(|(from, _)| Some(*from) == follows);
+        let until = last.map(|(_, at)| at + quiet).filter(|until| *until > Instant::now());
         core.raft.runtime_config().tick(until.is_none());
         let wake = until.unwrap_or_else(|| Instant::now() + timings.heartbeat);
-        if let Ok(Err(_)) = timeout_at(wake, status.changed()).await {
+        // As long as heartbeats come they end this, and no timer wakes the process for it.
+        let news = async {
+            tokio::select! {
+                changed = status.changed() => changed.is_ok(),
+                changed = heard.changed() => changed.is_ok(),
+            }
+        };
+        if let Ok(false) = timeout_at(wake, news).await {
             return;
         }
     }
@@ -131,13 +142,16 @@ pub(crate) async fn tend(core: Arc<Core>) {
     bootstrap::run(&core).await;
     let lonely = core.group.options.timings.election_max * LONELY;
     let mut last_company = Instant::now();
+    let mut changes = core.status.subscribe();
     loop {
         let status = core.look();
         if status.quorum {
             last_company = Instant::now();
         }
+        let mut round = SETTLED_ROUND;
         if status.is_leader {
-            membership::tend(&core).await;
+            let settled = membership::tend(&core).await;
+            round = if settled { SETTLED_ROUND } else { ROUND };
         } else if has_moved(&core) {
             // Nobody can reach it where the group believes it to be.
             let mut addresses: Vec<String> = status.leader_address.into_iter().collect();
@@ -147,8 +161,8 @@ pub(crate) async fn tend(core: Arc<Core>) {
             ask_if_removed(&core).await;
             last_company = Instant::now();
         }
-        // What a follower looks for takes minutes to come about.
-        sleep(if status.is_leader { ROUND } else { ROUND * 5 }).await;
+        // Time is up or something changed: a look is due either way.
+        let _ = timeout(round, changes.changed()).await;
     }
 }
 

@@ -21,6 +21,7 @@ pub mod history;
 pub mod identity;
 pub mod initdb;
 pub mod install;
+pub mod kept_wal;
 pub mod passfile;
 pub mod prepare;
 pub mod procs;

@@ -108,7 +108,7 @@ pub async fn save_divergent_wal(install: &Install, save: &Save) -> Result<Manife
 }
 
 /// Timeline and number of a segment from its file name.
-fn segment_of(name: &str, segment_size: u64) -> Option<(Timeline, u64)> {
+pub fn segment_of(name: &str, segment_size: u64) -> Option<(Timeline, u64)> {
     if name.len() != 24 || !name.bytes().all(|b| b.is_ascii_hexdigit()) || segment_size == 0 {
         return None;
     }

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use howdah_core::Lsn;
+
 use crate::files::{self, FileError};
 
 /// Path of the file that makes the next start a standby.
@@ -38,9 +40,31 @@ pub fn has_backup_label(data_dir: &Path) -> Result<bool, FileError> {
     files::exists(&data_dir.join("backup_label"))
 }
 
+/// Where recovery begins after a base backup or a rewind; none: at the latest checkpoint.
+pub fn backup_start(data_dir: &Path) -> Result<Option<Lsn>, FileError> {
+    let label = files::read_if_there(&data_dir.join("backup_label"))?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&label);
+    // START WAL LOCATION: 0/27000028 (file 000000030000000000000027)
+    let line = text.lines().find_map(|line| line.strip_prefix("START WAL LOCATION: "));
+    Ok(line.and_then(|line| line.split(' ').next()?.parse().ok()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_label_says_where_recovery_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(backup_start(dir.path()).unwrap(), None);
+        let label = dir.path().join("backup_label");
+        let text = "START WAL LOCATION: 0/27000028 (file 000000030000000000000027)\n\
+                    CHECKPOINT LOCATION: 0/27000060\n";
+        std::fs::write(&label, text).unwrap();
+        assert_eq!(backup_start(dir.path()).unwrap(), Some(Lsn(0x2700_0028)));
+        std::fs::write(&label, "START WAL LOCATION: x (file y)\n").unwrap();
+        assert_eq!(backup_start(dir.path()).unwrap(), None);
+    }
 
     #[test]
     fn written_twice_removed_twice() {

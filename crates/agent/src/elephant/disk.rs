@@ -52,21 +52,21 @@ impl Elephant {
     }
 
     /// Looks at the data directory: what it is, and while no server runs, where its WAL ends.
-    /// An error may pass (no memory for a child, a control file in the middle of a write); one that
-    /// stays makes the directory unusable.
-    pub async fn inspect(&self, running: bool) -> DataView {
-        let mut tries = 0;
-        loop {
+    ///
+    /// # Errors
+    /// If it cannot be read, and not for a moment only (no memory for a child, a control file in the
+    /// middle of a write). A person may mend that: a volume comes back, an owner is set right.
+    pub async fn inspect(&self, running: bool) -> Result<DataView, JobError> {
+        for _ in 0..INSPECT_RETRIES {
             match self.try_inspect(running).await {
-                Ok(view) => return view,
-                Err(why) if tries < INSPECT_RETRIES => {
-                    tracing::warn!(%why, "the data directory could not be looked at; tries again");
-                    tries += 1;
+                Ok(view) => return Ok(view),
+                Err(why) => {
+                    tracing::debug!(%why, "the data directory could not be looked at; tries again");
                     tokio::time::sleep(INSPECT_PAUSE).await;
                 }
-                Err(why) => return DataView::Unusable(why.to_string()),
             }
         }
+        self.try_inspect(running).await
     }
 
     async fn try_inspect(&self, running: bool) -> Result<DataView, JobError> {
@@ -103,14 +103,12 @@ impl Elephant {
             }
         };
         self.judge_disk_end(disk_end)?;
-        let clean = control.state.is_clean();
         let shutdown_end =
             disk_end.filter(|_| control.state == ClusterControlState::ShutDown).map(|end| end.lsn);
         Ok(DataView::Cluster(ClusterData {
             system_identifier: control.system_identifier,
             disk_end,
             history,
-            clean,
             can_rewind: control.data_checksums || control.wal_log_hints,
             shutdown_end,
         }))

@@ -1,24 +1,23 @@
-//! Looks at the server from time to time, and soon after something happened.
+//! One look at the server, and what it means.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use howdah_core::sync::Standby;
 use howdah_core::{Lsn, Timeline};
-use howdah_guard::wire::{Reply, Request};
-use howdah_postgres::session::{self, Probe, Session, SessionError};
+use howdah_postgres::control::ControlData;
+use howdah_postgres::history;
+use howdah_postgres::session::{self, Probe, Session, SessionError, WalReceiver};
 use howdah_postgres::settings::{parse_application_name, parse_sync_names};
 use howdah_postgres::slots;
-use tokio::sync::mpsc;
 
-use super::{Elephant, GUARD_LIMIT, JobError, Observed, Seen, Sight, lock};
+use super::{Elephant, JobError, Seen, Sight, lock};
 use crate::clock::Clock;
-use crate::shell::News;
 use crate::troubles::Kind;
 
-/// Pause between looks while a server is starting.
-const SOON: Duration = Duration::from_millis(15);
+/// Pauses between looks at a server that starts: they grow with the time that it takes.
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
+const MOST_PAUSE: Duration = Duration::from_millis(250);
 
 impl Elephant {
     /// A fresh session as the local superuser.
@@ -28,84 +27,55 @@ impl Elephant {
         session::connect(&self.socket_dir(), pg.port, user, limit).await
     }
 
-    /// Looks at the server for as long as somebody listens, half as often while nothing at all
-    /// changes. Each look is a *fresh* connection: sessions that exist go on while a hung postmaster
-    /// lets nobody in.
-    pub async fn watch(
-        self: Arc<Self>,
-        clock: Arc<dyn Clock>,
-        every: Duration,
-        limit: Duration,
-        outbox: mpsc::UnboundedSender<News>,
-    ) {
-        let mut last = None;
-        loop {
-            let mut pause = every;
-            if let Ok(Reply::Status(status)) = self.guard(Request::Status, GUARD_LIMIT).await
-                && let Some(postmaster) = status.postmaster
-            {
-                let asked = clock.boot();
-                let sight = self.look(limit).await;
-                let hurried = self.hurried.load(std::sync::atomic::Ordering::Relaxed);
-                if hurried || !matches!(sight, Sight::Answer(_)) {
-                    pause = SOON;
-                }
-                if let Sight::Answer(seen) = &sight {
-                    if last.as_ref() == Some(seen) && !hurried {
-                        pause = every * 2;
-                    }
-                    last = Some(seen.clone());
-                }
-                let observed = Observed { pid: postmaster.pid, asked, sight };
-                if outbox.send(News::Observed(observed)).is_err() {
-                    return;
-                }
-            }
-            let _ = tokio::time::timeout(pause, self.look.notified()).await;
-        }
+    /// One look, by a fresh session.
+    pub(crate) async fn look(&self, limit: Duration) -> Sight {
+        self.open_and_look(limit).await.1
     }
 
-    /// One look.
-    pub(crate) async fn look(&self, limit: Duration) -> Sight {
-        let looked = self.try_look(limit).await;
-        if looked.is_ok() {
-            self.troubles.set(Kind::Blocked, None);
-        }
-        match looked {
-            Ok(seen) => Sight::Answer(Box::new(seen)),
-            Err(SessionError::TooManyClients(why)) => {
+    /// One look by a fresh session, and that session if it answered.
+    pub(super) async fn open_and_look(&self, limit: Duration) -> (Option<Session>, Sight) {
+        let looked = async {
+            let session = self.session(limit).await?;
+            let seen = self.ask(&session).await?;
+            Ok((session, seen))
+        };
+        let why = match looked.await {
+            Ok((session, seen)) => {
+                self.troubles.set(Kind::Blocked, None);
+                return (Some(session), Sight::Answer(Box::new(seen)));
+            }
+            Err(why) => why,
+        };
+        let sight = match why {
+            SessionError::TooManyClients(why) => {
                 self.troubles.set(Kind::Connections, Some(no_connection_left(&why)));
                 Sight::Alive
             }
             // A lock on a catalog, or a stuck disk, lets no session come about; a postmaster that
             // still forks is not hung, and a restart would only add to the trouble.
-            Err(SessionError::TimedOut(after)) if self.accepts(limit).await => {
+            SessionError::TimedOut(after) if self.accepts(limit).await.is_ok() => {
                 self.troubles.set(Kind::Blocked, Some(blocked(after)));
                 Sight::Alive
             }
-            Err(SessionError::TimedOut(_)) => Sight::Silent,
-            Err(error) if error.proves_life() => Sight::StartingUp,
+            SessionError::TimedOut(_) => Sight::Silent,
+            error if error.proves_life() => Sight::StartingUp,
             // Refused: it does not listen yet, or no longer; its exit is the guard's to tell.
-            Err(error) => {
+            error => {
                 tracing::debug!(%error, "looked at PostgreSQL");
                 Sight::StartingUp
             }
-        }
+        };
+        (None, sight)
     }
 
     /// Whether the postmaster takes a connection and starts a process for it.
-    async fn accepts(&self, limit: Duration) -> bool {
+    pub(super) async fn accepts(&self, limit: Duration) -> Result<(), SessionError> {
         let port = self.config.postgresql.port;
         session::accepts_connections(&self.socket_dir(), port, limit).await
     }
 
-    /// Slots for new members, and for those whose slot was lost; parameters that wait for a restart.
+    /// Slots for new members, and for those whose slot was lost.
     async fn keep_up(&self, session: &Session, probe: &Probe) -> Result<(), SessionError> {
-        let known = lock(&self.pending).keys().cloned().collect::<Vec<_>>();
-        if known != probe.pending_restart {
-            let pending = session.pending_restart().await?;
-            *lock(&self.pending) = pending;
-        }
         let state = self.state();
         if probe.in_recovery
             || !state.settings.use_slots
@@ -118,29 +88,65 @@ impl Elephant {
         slots::change(session, &changes).await
     }
 
-    async fn try_look(&self, limit: Duration) -> Result<Seen, SessionError> {
-        let session = self.session(limit).await?;
+    /// How the server is, by this session; on the way slots are looked after.
+    pub(super) async fn ask(&self, session: &Session) -> Result<Seen, SessionError> {
         let probe = session.probe().await?;
         if let Err(why) = self.know_names(&probe.synchronous_standby_names) {
             tracing::warn!(%why, "what an earlier agent set cannot be written down");
         }
-        if let Err(why) = self.keep_up(&session, &probe).await {
-            tracing::debug!(%why, "slots or pending parameters were not looked after");
+        if let Err(why) = self.keep_up(session, &probe).await {
+            tracing::debug!(%why, "slots were not looked after");
         }
-        Ok(self.see(&probe))
+        let mut seen = self.see(&probe);
+        self.read_the_timeline(&probe, &mut seen).await;
+        Ok(seen)
+    }
+
+    /// Without a walreceiver a standby names the timeline of its last restart point. Where pg_wal has the
+    /// history of a newer one, it may have replayed that since, or may be past the fork and unable to
+    /// follow it: the WAL itself says which.
+    async fn read_the_timeline(&self, probe: &Probe, seen: &mut Seen) {
+        if !seen.in_recovery || receives(probe) {
+            return;
+        }
+        let newest = history::highest_real(&self.data_dir()).unwrap_or_default();
+        if newest <= seen.timeline {
+            return;
+        }
+        let known = lock(&self.read_at).filter(|(lsn, _)| *lsn == seen.received);
+        let said = match known {
+            Some((_, said)) => said,
+            None => {
+                let said = self.timeline_on_disk(seen.received).await;
+                *lock(&self.read_at) = Some((seen.received, said));
+                said
+            }
+        };
+        if let Some(timeline) = said.filter(|timeline| *timeline > seen.timeline) {
+            seen.timeline = timeline;
+            seen.history = history::read_history(&self.data_dir(), timeline).unwrap_or_default();
+        }
+    }
+
+    /// The timeline on which WAL that reaches `lsn` lies on the disk; none: the newest history does not lead
+    /// there, or it cannot be read.
+    async fn timeline_on_disk(&self, lsn: Lsn) -> Option<Timeline> {
+        let control = ControlData::read(&self.install, &self.data_dir()).await.ok()?;
+        let (end, _) = self.disk_end(&control).await.ok()?;
+        (end.lsn >= lsn).then_some(end.timeline)
     }
 
     /// What a probe says.
     pub(crate) fn see(&self, probe: &Probe) -> Seen {
         let timeline = timeline(probe);
-        let history = howdah_postgres::history::read_history(&self.data_dir(), timeline);
+        let history = history::read_history(&self.data_dir(), timeline);
         Seen {
             in_recovery: probe.in_recovery,
             timeline,
             history: history.unwrap_or_default(),
             received: received(probe),
             replayed: probe.replay_lsn.or(probe.write_lsn).unwrap_or_default(),
-            streaming: probe.wal_receiver.as_ref().is_some_and(|r| r.status == "streaming"),
+            streaming: probe.wal_receiver.as_ref().is_some_and(WalReceiver::streams),
             has_upstream: !probe.upstream.is_empty(),
             server_version: probe.server_version,
             started_ms: probe.started.0,
@@ -158,7 +164,7 @@ impl Elephant {
         limit: Duration,
         mut good: impl FnMut(&Seen) -> bool,
     ) -> Result<Seen, JobError> {
-        let deadline = tokio::time::Instant::now() + limit;
+        let began = tokio::time::Instant::now();
         loop {
             if let Sight::Answer(seen) = self.look(Duration::from_secs(5)).await
                 && good(&seen)
@@ -173,19 +179,26 @@ impl Elephant {
                     self.data_dir().display()
                 )));
             }
-            if tokio::time::Instant::now() >= deadline {
+            if began.elapsed() >= limit {
                 let text = format!("PostgreSQL was not ready within {} s", limit.as_secs());
                 return Err(JobError(text));
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            // PostgreSQL logs each look in vain; a long recovery is not filled with them.
+            let pause = began.elapsed() / 20;
+            tokio::time::sleep(pause.clamp(LEAST_PAUSE, MOST_PAUSE)).await;
         }
     }
 }
 
+/// Whether a walreceiver says on which timeline it is.
+fn receives(probe: &Probe) -> bool {
+    probe.wal_receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming")
+}
+
 /// The control file's timeline may lag behind the replay; a walreceiver knows better.
 fn timeline(probe: &Probe) -> Timeline {
-    let receives = probe.wal_receiver.as_ref().filter(|r| r.status == "streaming");
-    receives.map_or(probe.timeline, |receiver| receiver.timeline.max(probe.timeline))
+    let receiver = probe.wal_receiver.as_ref().filter(|_| receives(probe));
+    receiver.map_or(probe.timeline, |receiver| receiver.timeline.max(probe.timeline))
 }
 
 fn received(probe: &Probe) -> Lsn {

@@ -12,6 +12,7 @@ mod in_force;
 mod look;
 mod server;
 mod types;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,13 +20,14 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use howdah_core::{ClusterState, Epoch};
+use howdah_core::{ClusterState, Epoch, Lsn, Timeline};
 use howdah_guard::client::GuardClient;
 use howdah_postgres::clone;
 use howdah_postgres::control::ControlData;
 use howdah_postgres::hba::HbaMode;
 use howdah_postgres::identity::{Identity, Loaded};
 use howdah_postgres::install::Install;
+use howdah_postgres::session::{Session, SessionError};
 use howdah_postgres::settings::Dynamic;
 use tokio::sync::Notify;
 
@@ -64,6 +66,9 @@ pub struct Elephant {
     pub troubles: Troubles,
     /// Bytes of a WAL segment; 0: not read yet.
     segment_size: AtomicU64,
+    /// Where a standby without a walreceiver stood last when its WAL was asked for its timeline, and what
+    /// it said.
+    read_at: Mutex<Option<(Lsn, Option<Timeline>)>>,
     look: Notify,
     hurried: AtomicBool,
 }
@@ -97,6 +102,7 @@ impl Elephant {
         Ok(Self {
             current: tokio::sync::watch::Sender::new(Arc::new(config.clone())),
             pending: Mutex::default(),
+            read_at: Mutex::default(),
             config,
             guard,
             install,
@@ -156,7 +162,16 @@ impl Elephant {
         &self,
         limit: Duration,
     ) -> Result<BTreeMap<String, String>, JobError> {
-        let pending = self.session(limit).await?.pending_restart().await?;
+        let session = self.session(limit).await?;
+        Ok(self.ask_for_pending(&session).await?)
+    }
+
+    /// The same over a session that is open.
+    pub(crate) async fn ask_for_pending(
+        &self,
+        session: &Session,
+    ) -> Result<BTreeMap<String, String>, SessionError> {
+        let pending = session.pending_restart().await?;
         lock(&self.pending).clone_from(&pending);
         Ok(pending)
     }

@@ -27,12 +27,12 @@ pub(super) const LOOKS: u32 = 2;
 /// Keeps clients out: the HBA file, a reload that is proven, and an end to every session that is
 /// older than it. Sessions of a hot standby survive a promotion, and would write; one that was still
 /// authenticating would have got in by the old file. Nothing on a standby waits for an
-/// acknowledgement, so that ending sessions exposes nothing.
-pub(super) async fn keep(context: &Context) -> Result<(), JobError> {
+/// acknowledgement, so that ending sessions exposes nothing. A session that the bar left alone.
+pub(super) async fn keep(context: &Context) -> Result<Session, JobError> {
     let elephant = &context.elephant;
     let pid = elephant.postmaster().await?;
     if elephant.is_barred(pid) {
-        return Ok(());
+        return Ok(elephant.session(STEP).await?);
     }
     let (now, _) = elephant.written();
     elephant.write_files(now, HbaMode::Barred)?;
@@ -41,7 +41,7 @@ pub(super) async fn keep(context: &Context) -> Result<(), JobError> {
         (session, _) = pass(context, pid, session).await?;
     }
     elephant.barred(pid);
-    Ok(())
+    Ok(session)
 }
 
 /// One reload that is proven, after files with the bar in them were written, and an end to every

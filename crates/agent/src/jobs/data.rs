@@ -3,6 +3,7 @@
 //! Invariants: a new contents id is on disk before the first byte changes; a directory that is half
 //! done carries a marker and is never started; what only this member had is saved before a rewind.
 
+use std::path::Path;
 use std::time::Duration;
 
 use howdah_core::{Epoch, MemberName, Position};
@@ -11,6 +12,7 @@ use howdah_postgres::control::ControlData;
 use howdah_postgres::datadir::Marker;
 use howdah_postgres::hba::HbaMode;
 use howdah_postgres::initdb::{self, InitdbOptions};
+use howdah_postgres::kept_wal::{self, KeptWal};
 use howdah_postgres::rewind;
 use howdah_postgres::saved_wal::{Save, save_divergent_wal};
 use howdah_postgres::slots::slot_name;
@@ -62,6 +64,7 @@ pub async fn rewind(
 ) -> Result<JobOutput, JobError> {
     let elephant = &context.elephant;
     let data_dir = elephant.data_dir();
+    elephant.set_progress(0, 0);
     stop_cleanly(context).await?;
     let control = ControlData::read(&elephant.install, &data_dir).await?;
     rewind::rewind_possible(&control)?;
@@ -71,6 +74,7 @@ pub async fn rewind(
     check_source(context, &from).await?;
     keep_lost(context, &control, epoch, fork, end).await?;
     let data_id = elephant.fresh_identity()?;
+    let kept = keep_common(&data_dir, fork, &control).await?;
     rewind::run_rewind(&elephant.install, &data_dir, &from, |line| {
         if let Some(percent) = percent_of(line) {
             elephant.set_progress(percent, 0);
@@ -78,9 +82,37 @@ pub async fn rewind(
         tracing::debug!(line, "pg_rewind");
     })
     .await?;
+    if let Some(kept) = kept {
+        let count = tokio::task::spawn_blocking(move || kept.put_back()).await??;
+        tracing::debug!(count, "put back WAL that recovery may begin with");
+    }
     rewind::finish_rewind(&elephant.settings(), &isolation(), HbaMode::Barred)?;
+    // The marker stands then, and a copy follows.
+    if let Some(needed) = start::needed(context).await?
+        && let Some(why) = start::hopeless(context, &needed, source)
+    {
+        return Err(why);
+    }
     Marker::Rewinding.clear(&data_dir)?;
     Ok(JobOutput::FreshData(data_id))
+}
+
+/// What recovery after the rewind may begin with, and the source may no longer have. Where it cannot be
+/// kept, the rewind may end in a copy.
+async fn keep_common(
+    data_dir: &Path,
+    fork: Position,
+    control: &ControlData,
+) -> Result<Option<KeptWal>, JobError> {
+    let (data_dir, size) = (data_dir.to_owned(), control.wal_segment_size);
+    let kept = tokio::task::spawn_blocking(move || kept_wal::keep(&data_dir, fork.lsn, size));
+    Ok(match kept.await? {
+        Ok(kept) => Some(kept),
+        Err(why) => {
+            tracing::warn!(%why, "WAL from before the fork is not kept over the rewind");
+            None
+        }
+    })
 }
 
 /// Keeps the WAL that the cluster went on without, and lists its transactions (rule S10).
@@ -180,6 +212,7 @@ pub async fn clone(
 ) -> Result<JobOutput, JobError> {
     let elephant = &context.elephant;
     let data_dir = elephant.data_dir();
+    elephant.set_progress(0, 0);
     start::stop(context).await?;
     if let Err(why) = keep_lost_before_a_copy(context, epoch).await {
         tracing::warn!(%why, "what only this member may have had is not kept");
@@ -187,7 +220,6 @@ pub async fn clone(
     let user = context.config.postgresql.authentication.replication.username.clone();
     let from = elephant.source(source, &user)?;
     let slot = elephant.state().settings.use_slots.then(|| slot_name(&context.me));
-    elephant.set_progress(0, 0);
     tracing::info!(%source, %epoch, "copies");
     clone::base_backup(&elephant.install, &data_dir, &from, slot.as_deref(), |progress| {
         let share = progress.bytes.saturating_mul(100).checked_div(progress.total.max(1));
@@ -205,7 +237,11 @@ pub async fn clone(
 
 /// Removes what a copy replaced, once the new data streams.
 pub async fn forget_old(context: &Context) -> Result<(), JobError> {
-    let old = clone::old_dir(&context.elephant.data_dir());
-    tokio::task::spawn_blocking(move || files::remove_tree(&old)).await??;
+    let data_dir = context.elephant.data_dir();
+    tokio::task::spawn_blocking(move || {
+        kept_wal::forget(&data_dir)?;
+        files::remove_tree(&clone::old_dir(&data_dir))
+    })
+    .await??;
     Ok(())
 }

@@ -33,7 +33,7 @@ pub async fn open(context: &Context) -> Result<JobOutput, JobError> {
 }
 
 /// A slot for each other member, and none for anybody else.
-async fn ensure_slots(context: &Context, session: &Session) -> Result<(), JobError> {
+pub(super) async fn ensure_slots(context: &Context, session: &Session) -> Result<(), JobError> {
     let state = context.elephant.state();
     if state.settings.use_slots {
         let others: BTreeSet<MemberName> =

@@ -51,11 +51,10 @@ async fn prove(context: &Context, epoch: Epoch) -> Result<(), JobError> {
     let mode = if mode == HbaMode::Open && !wins { HbaMode::Open } else { HbaMode::Barred };
     elephant.write_files(now.promised(), mode)?;
     let pid = elephant.postmaster().await?;
-    let mut session = elephant.session(PROOF_LIMIT).await?;
+    let mut before = if wins { Some(elephant.session(PROOF_LIMIT).await?) } else { None };
     for look in 1.. {
-        let processes;
-        (session, processes) = if wins {
-            bar::pass(context, pid, session).await?
+        let (session, processes) = if let Some(before) = before.take() {
+            bar::pass(context, pid, before).await?
         } else {
             elephant.reload().await?;
             let session = elephant.session(PROOF_LIMIT).await?;
@@ -74,6 +73,7 @@ async fn prove(context: &Context, epoch: Epoch) -> Result<(), JobError> {
         for pid in children.walreceivers() {
             elephant.signal(pid, nix::libc::SIGTERM, None).await?;
         }
+        before = wins.then_some(session);
         if !proven {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -10,13 +10,11 @@ use howdah_postgres::control::ControlData;
 use howdah_postgres::history;
 use howdah_postgres::session::Session;
 
-use super::bar;
+use super::{bar, doors};
 use crate::elephant::{JobError, JobOutput, Seen};
 use crate::shell::{Context, put};
 use crate::troubles::Kind;
 
-/// Limit of one step that needs no replay.
-const STEP: Duration = Duration::from_secs(5);
 /// Pause between looks at the process table.
 const LOOK_AGAIN: Duration = Duration::from_millis(3);
 
@@ -33,11 +31,7 @@ pub async fn promote(
         let control = ControlData::read(&elephant.install, &elephant.data_dir()).await?;
         elephant.disk_end(&control).await
     };
-    let barred = async {
-        bar::keep(context).await?;
-        Ok::<_, JobError>(elephant.session(STEP).await?)
-    };
-    let (session, end) = tokio::join!(barred, disk_end);
+    let (session, end) = tokio::join!(bar::keep(context), disk_end);
     let (session, (end, _)) = (session?, end?);
     check_against_ballot(context, epoch, end)?;
     elephant.reserve_timeline(end.timeline, timeline)?;
@@ -48,6 +42,11 @@ pub async fn promote(
             "PostgreSQL began timeline {}, timeline {timeline} was granted",
             seen.timeline
         )));
+    }
+    // The followers turn here as soon as the timeline is recorded; one that finds no slot tries again
+    // only after a pause.
+    if let Err(why) = doors::ensure_slots(context, &session).await {
+        tracing::warn!(%why, "slots for the other members are made when clients are let in");
     }
     Ok(JobOutput::Promoted { epoch, seen: Box::new(seen) })
 }

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use howdah_core::{Epoch, Lsn};
+use howdah_core::{Epoch, Lsn, MemberName};
 use howdah_postgres::control::ControlData;
+use howdah_postgres::datadir::Marker;
+use howdah_postgres::kept_wal::{self, Needed};
 use howdah_postgres::settings::{Dynamic, TargetTimeline};
+use howdah_postgres::{history, signals};
 
 use super::follow::upstream;
 use crate::elephant::{JobError, JobOutput};
 use crate::shell::Context;
+
+/// Pause between looks at what a server that starts still lacks.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Ends every process of the server, at once.
 pub async fn kill(context: &Context) -> Result<JobOutput, JobError> {
@@ -68,9 +74,49 @@ pub async fn isolated(context: &Context) -> Result<JobOutput, JobError> {
     Ok(JobOutput::Started { pid, authority: None, open: false, following: None })
 }
 
-/// Up to where WAL is needed that is not on the disk.
+/// What recovery reads before it lets anybody in; none: it begins at the latest checkpoint.
+pub(super) async fn needed(context: &Context) -> Result<Option<Needed>, JobError> {
+    let elephant = &context.elephant;
+    let data_dir = elephant.data_dir();
+    let Some(from) = signals::backup_start(&data_dir)? else { return Ok(None) };
+    let control = ControlData::read(&elephant.install, &data_dir).await?;
+    let (to, segment_size) = (control.min_recovery_end, control.wal_segment_size);
+    let history = history::read_history(&data_dir, to.timeline).unwrap_or_default();
+    let fork = history.last().map_or(Lsn(0), |parent| parent.end);
+    Ok(Some(Needed { from, to, fork, segment_size }))
+}
+
+/// Why a start is in vain: a server that lacks what nobody has asks for it for ever, and lets nobody in
+/// meanwhile who could see that. What the leader has it says every few seconds.
+pub(super) fn hopeless(
+    context: &Context,
+    needed: &Needed,
+    leader: &MemberName,
+) -> Option<JobError> {
+    let missing = kept_wal::first_missing(&context.elephant.data_dir(), needed).ok()??;
+    let oldest = Lsn(context.board.heard().get(leader)?.status.oldest_wal_lsn);
+    (oldest > missing)
+        .then(|| JobError(format!("it needs WAL from {missing} on, which {leader} no longer has")))
+}
+
+async fn until_hopeless(context: &Context, needed: &Needed, leader: &MemberName) -> JobError {
+    loop {
+        if let Some(why) = hopeless(context, needed, leader) {
+            return why;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Up to where WAL is needed that is not on the disk, at its end or in its midst: a rewind brings the
+/// source's newest segments, whatever lies before them.
 async fn missing_wal(context: &Context) -> Result<Option<Lsn>, JobError> {
     let elephant = &context.elephant;
+    if let Some(needed) = needed(context).await?
+        && kept_wal::first_missing(&elephant.data_dir(), &needed)?.is_some()
+    {
+        return Ok(Some(needed.to.lsn));
+    }
     let control = ControlData::read(&elephant.install, &elephant.data_dir()).await?;
     if control.state.is_clean() {
         return Ok(None);
@@ -90,8 +136,23 @@ async fn following(context: &Context, missing: Lsn) -> Result<JobOutput, JobErro
     };
     let (leader, epoch) = (record.holder.clone(), record.epoch);
     elephant.promise(epoch)?;
+    let needed = needed(context).await?;
     let pid = elephant.start(None, upstream(context, &leader)?).await?;
-    wait(context, pid, true).await?;
+    let hopeless = async {
+        match &needed {
+            Some(needed) => until_hopeless(context, needed, &leader).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        answered = wait(context, pid, true) => answered?,
+        why = hopeless => {
+            elephant.kill().await?;
+            // Neither can it be replayed for another rewind: a copy follows.
+            Marker::Rewinding.set(&elephant.data_dir())?;
+            return Err(why);
+        }
+    }
     let following = Some((leader, epoch));
     Ok(JobOutput::Started { pid, authority: None, open: false, following })
 }

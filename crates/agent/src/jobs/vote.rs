@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use howdah_core::{Ballot, Command, Epoch, Incarnation, Position};
+use howdah_postgres::control::ControlData;
 
 use crate::elephant::JobError;
 use crate::shell::{Context, put};
@@ -66,12 +67,15 @@ pub(super) async fn standing(
     // checkpoint again, for the control file moved on meanwhile.
     let mut last = None;
     for _ in 0..5 {
-        let control =
-            howdah_postgres::control::ControlData::read(&elephant.install, &elephant.data_dir())
-                .await?;
-        let (end, history) = elephant.disk_end(&control).await?;
-        let replayed = match elephant.session(limit).await {
-            Ok(session) => session.probe().await?.replay_lsn.unwrap_or_default(),
+        let disk = async {
+            let control = ControlData::read(&elephant.install, &elephant.data_dir()).await?;
+            elephant.disk_end(&control).await
+        };
+        let (disk, session) = tokio::join!(disk, elephant.session(limit));
+        let (end, history) = disk?;
+        // Asked after the look at the disk, which it judges.
+        let replayed = match session {
+            Ok(session) => session.replayed().await?.unwrap_or_default(),
             Err(_) => end.lsn,
         };
         if replayed <= end.lsn {

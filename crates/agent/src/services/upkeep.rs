@@ -8,8 +8,8 @@ use howdah_rpc::control::{ReinitRequest, ReloadResponse, RestartRequest};
 use howdah_rpc::peer;
 use howdah_rpc::peer::peer_client::PeerClient;
 use howdah_rpc::refusal::Reason as Refusal;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use super::control::Desk;
 use super::operations::{Teller, done, put, refused, tell};
@@ -95,7 +95,11 @@ async fn within<T>(
 ) -> Result<T, String> {
     let answer = tokio::time::timeout(desk.timings.ttl, answer).await;
     let answer = answer.map_err(|_| format!("{name} does not answer"))?;
-    answer.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
+    answer.map(tonic::Response::into_inner).map_err(|status| match status.code() {
+        // Its agent is away or starts in this moment; the transport's own words name nobody.
+        Code::Unavailable => format!("{name} does not answer ({})", status.message()),
+        _ => status.message().to_owned(),
+    })
 }
 
 fn known(desk: &Desk, name: &MemberName) -> Result<Member, Status> {

@@ -4,20 +4,22 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use howdah_core::view::{Job, Stopping};
+use howdah_core::view::{DataView, Job, Stopping};
 use howdah_core::{
-    Action, ClusterState, Command, Decision, Epoch, LeaderRecord, Nonce, Outcome, Reason, Timings,
+    Action, BootInstant, ClusterState, Command, Decision, Epoch, LeaderRecord, Nonce, Outcome,
+    Reason, Timings,
 };
 use howdah_guard::wire::Event;
 
 use super::{Arming, Context, End, ForGuard, News, Proposal, Shell};
 use crate::elephant::{JobError, JobOutput};
 use crate::jobs;
-use crate::reload::Reloaded;
 use crate::troubles::Kind;
 
 /// Pause after a refused proposal.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Pause between two looks at data that could not be read.
+const INSPECT_AGAIN: Duration = Duration::from_secs(5);
 
 impl Shell {
     /// Takes in the applied state: the lease's clock, and what the guard must be told.
@@ -88,7 +90,7 @@ impl Shell {
         }
     }
 
-    fn begin<F, T>(&mut self, job: Job, work: F)
+    pub(super) fn begin<F, T>(&mut self, job: Job, work: F)
     where
         F: FnOnce(Arc<Context>, tokio::sync::mpsc::UnboundedSender<News>) -> T,
         T: Future<Output = Result<JobOutput, JobError>> + Send + 'static,
@@ -141,30 +143,6 @@ impl Shell {
                 context.counters.renewals.observe(context.clock.boot().since(now));
             }
             let _ = outbox.send(News::RenewalEnded(result));
-        });
-    }
-
-    /// Reads the configuration again. Without an `answer` the log tells what came of it.
-    pub(super) fn reload(
-        &mut self,
-        answer: Option<tokio::sync::oneshot::Sender<Result<Reloaded, String>>>,
-    ) {
-        if let Some(job) = self.local.job() {
-            tracing::warn!(%job, "no reload while this is under way; ask again");
-            return;
-        }
-        self.begin(Job::Reload, move |context, _| async move {
-            let result = crate::reload::reload(&context).await;
-            match (&result, &answer) {
-                (Ok(reloaded), _) => tracing::info!("configuration read again: {reloaded}"),
-                (Err(why), None) => tracing::error!("configuration not taken: {why}"),
-                (Err(_), Some(_)) => {}
-            }
-            if let Some(answer) = answer {
-                // Whoever asked may have gone away.
-                let _ = answer.send(result);
-            }
-            Ok(JobOutput::Done)
         });
     }
 
@@ -261,7 +239,7 @@ impl Shell {
             }
             News::Inspected(data) => {
                 if self.local.job().is_none() {
-                    self.local.data = data;
+                    self.inspected(data, now);
                 }
             }
             News::JobEnded { number, job: _, result } => self.job_ended(number, result),
@@ -294,16 +272,28 @@ impl Shell {
 
     /// Has the data directory looked at, if that is due and nothing is being done to it.
     pub(super) fn inspect_if_due(&mut self) {
-        if !self.local.inspect || self.local.job().is_some() {
+        let now = self.context.clock.boot();
+        let again = self.local.inspect_again.is_some_and(|at| at <= now);
+        if !(self.local.inspect || again) || self.local.job().is_some() {
             return;
         }
         self.local.inspect = false;
+        if again {
+            self.local.inspect_again = Some(now + INSPECT_AGAIN);
+        }
         let (context, outbox) = (self.context.clone(), self.outbox.clone());
         let running = self.local.pid().is_some();
         tokio::spawn(async move {
             let data = context.elephant.inspect(running).await;
             let _ = outbox.send(News::Inspected(data));
         });
+    }
+
+    /// What cannot be read is nobody's to touch, and whoever holds a lease over it steps down; but the
+    /// agent stays, and takes up again what a person mends.
+    fn inspected(&mut self, data: Result<DataView, JobError>, now: BootInstant) {
+        self.local.inspect_again = data.is_err().then(|| now + INSPECT_AGAIN);
+        self.local.data = data.unwrap_or_else(|why| DataView::Unusable(why.to_string()));
     }
 
     fn job_ended(&mut self, number: u64, result: Result<JobOutput, JobError>) {

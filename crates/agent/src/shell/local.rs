@@ -24,6 +24,8 @@ struct Running {
 struct Server {
     pid: Option<i32>,
     seen: Option<Seen>,
+    /// The last look found no stream where there had been one, and counts as one that did.
+    forgiven: bool,
     /// Since when fresh connections get no answer.
     silent_since: Option<BootInstant>,
     authority: Option<Epoch>,
@@ -53,6 +55,9 @@ pub struct Local {
     running: Option<Running>,
     numbers: u64,
     failed: Option<Failure>,
+    /// Copies that failed since it streamed or served last, whatever else failed between them: each of
+    /// them costs the leader a checkpoint.
+    copies_failed: u32,
     bar_only: Option<Epoch>,
     /// An operator wants a fresh copy.
     pub reinit: bool,
@@ -62,6 +67,8 @@ pub struct Local {
     checkpointed: bool,
     /// The data directory is to be looked at.
     pub inspect: bool,
+    /// It could not be read; then it is looked at again.
+    pub inspect_again: Option<BootInstant>,
     /// A stream has just begun: what a copy replaced can go.
     pub began_to_stream: bool,
     /// Generation of the last change of whom commits wait for, if this process brought it and has
@@ -83,12 +90,14 @@ impl Local {
             running: None,
             numbers: 0,
             failed: None,
+            copies_failed: 0,
             bar_only: None,
             reinit: false,
             restart: false,
             primary_prepared: false,
             checkpointed: false,
             inspect: true,
+            inspect_again: None,
             began_to_stream: false,
             sync_settled: None,
         }
@@ -131,6 +140,7 @@ impl Local {
         self.server_known = true;
         self.data = DataView::Unknown;
         self.inspect = true;
+        self.inspect_again = None;
         self.primary_prepared = false;
         self.checkpointed = false;
     }
@@ -149,6 +159,13 @@ impl Local {
                     seen.timeline = known.timeline;
                     seen.history = self.cluster().map(|d| d.history.clone()).unwrap_or_default();
                 }
+                // A walsender that is ended so that it takes a new setting is back within a moment: one look
+                // in vain is no loss of the stream, and no reason to refuse a switchover.
+                let streamed = self.server.seen.as_ref().is_some_and(|old| old.streaming);
+                let forgiven =
+                    seen.in_recovery && streamed && !seen.streaming && !self.server.forgiven;
+                self.server.forgiven = forgiven;
+                seen.streaming |= forgiven;
                 if self.server.seen.is_none() {
                     self.since = now;
                 }
@@ -173,6 +190,7 @@ impl Local {
                 self.server.silent_since = None;
                 if seen.streaming || !seen.in_recovery {
                     // It streams or serves: what failed before is over.
+                    self.copies_failed = 0;
                     self.failed = self.failed.take().filter(|failed| {
                         !matches!(failed.job, Job::Start | Job::StartInPlace | Job::Follow)
                     });
@@ -326,9 +344,13 @@ impl Local {
             }
             Err(why) => {
                 let count = match &self.failed {
+                    _ if job == Job::Clone => self.copies_failed + 1,
                     Some(failed) if failed.job == job => failed.count + 1,
                     _ => 1,
                 };
+                if job == Job::Clone {
+                    self.copies_failed = count;
+                }
                 self.failed = Some(Failure { job, at: now, count, why: why.clone() });
                 Some((job, Err(why)))
             }
@@ -387,7 +409,8 @@ impl Local {
                 self.server.following = Some((leader, epoch));
                 self.since = now;
                 if let Some(seen) = &mut self.server.seen {
-                    seen.has_upstream = true;
+                    // What streamed was the former upstream.
+                    (seen.has_upstream, seen.streaming) = (true, false);
                 }
             }
             JobOutput::Opened => self.server.open = true,
@@ -443,4 +466,56 @@ fn short_of(seen: &Seen) -> Option<String> {
     let missing = || demand.standbys.iter().filter(|one| !here(one));
     let short = demand.standbys.len() - missing().count() < demand.acks;
     short.then(|| howdah_core::sync::names(missing()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PID: i32 = 4711;
+
+    fn standby() -> Local {
+        let mut local = Local::new(BootInstant(0));
+        let adopted = Adopted {
+            incarnation: Default::default(),
+            pid: Some(PID),
+            authority: None,
+            open: true,
+            data_id: DataId::default(),
+            promise: Epoch::default(),
+            in_force: None,
+        };
+        local.adopt(&adopted, BootInstant(0));
+        local
+    }
+
+    /// Whether it counts as streaming after a look that found it so or not.
+    fn look(local: &mut Local, streaming: bool) -> bool {
+        let seen = Seen { in_recovery: true, streaming, ..Seen::default() };
+        let (asked, sight) = (BootInstant(0), Sight::Answer(Box::new(seen)));
+        local.observed(Observed { pid: PID, asked, sight }, BootInstant(0));
+        local.seen().is_some_and(|seen| seen.streaming)
+    }
+
+    #[test]
+    fn one_look_in_vain_is_no_loss_of_the_stream_and_two_are() {
+        let mut local = standby();
+        assert!(!look(&mut local, false), "it never streamed");
+        assert!(look(&mut local, true));
+        assert!(look(&mut local, false), "forgiven");
+        assert!(!look(&mut local, false), "not twice");
+        assert!(look(&mut local, true) && look(&mut local, false), "forgiven again");
+    }
+
+    #[test]
+    fn what_streamed_from_the_former_upstream_says_nothing_of_the_new_one() {
+        let mut local = standby();
+        assert!(look(&mut local, true));
+        let followed = JobOutput::Followed { leader: MemberName::from("n2"), epoch: Epoch(2) };
+        local.succeeded(Job::Follow, followed, BootInstant(0));
+        assert_eq!(local.streaming_epoch(), Epoch::default());
+        assert!(!look(&mut local, false), "nothing came from it yet");
+        assert!(look(&mut local, true));
+        assert_eq!(local.streaming_epoch(), Epoch(2));
+    }
 }

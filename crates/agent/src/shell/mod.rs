@@ -14,6 +14,7 @@ mod act;
 mod lease;
 mod local;
 mod publish;
+mod reload;
 mod view;
 
 use std::collections::BTreeMap;
@@ -62,8 +63,8 @@ pub enum News {
     Guard(howdah_guard::wire::Event),
     /// PostgreSQL was looked at.
     Observed(Observed),
-    /// The data directory was looked at, while PostgreSQL was down.
-    Inspected(DataView),
+    /// The data directory was looked at, while PostgreSQL was down; or could not be.
+    Inspected(Result<DataView, JobError>),
     /// A job ended.
     JobEnded {
         /// Which one; an older one's end means nothing.
@@ -126,6 +127,7 @@ pub struct Shell {
     outbox: mpsc::UnboundedSender<News>,
     proposals: BTreeMap<&'static str, Proposal>,
     last_reason: Option<Reason>,
+    reloads: std::collections::VecDeque<reload::Asked>,
     end: Option<End>,
 }
 
@@ -154,6 +156,7 @@ impl Shell {
             outbox: outbox.clone(),
             proposals: BTreeMap::new(),
             last_reason: None,
+            reloads: std::collections::VecDeque::new(),
             end: None,
             context,
         };
@@ -206,6 +209,7 @@ impl Shell {
         self.take_in(&state);
         self.lease.withhold_while(self.gives_up());
         self.inspect_if_due();
+        self.reload_if_asked();
         let decision = decide(&self.view(&state));
         self.tell(&decision);
         self.tell_what_fails();
@@ -216,7 +220,7 @@ impl Shell {
             self.act(&state, action);
         }
         let foreign = matches!(decision.reason, Reason::Unusable(_) | Reason::ForeignSystem { .. });
-        if foreign && self.local.is_stopped() {
+        if foreign && self.local.is_stopped() && self.local.inspect_again.is_none() {
             tracing::error!(reason = %decision.reason, "cannot use the data directory");
             self.end = Some(End::Foreign);
         }
@@ -280,9 +284,6 @@ impl Shell {
         match order {
             Order::Restart => self.order_restart(),
             Order::Reload(answer) => {
-                if let Some(job) = self.local.job() {
-                    return Err(format!("{job} is under way; try again when it is over"));
-                }
                 self.reload(Some(answer));
                 Ok(())
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use howdah_core::Lsn;
+use howdah_postgres::saved_wal::segment_of;
 use howdah_postgres::session::Session;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
@@ -126,6 +127,7 @@ fn permissions(data_dir: &Path) -> Option<String> {
 async fn ask(elephant: &Elephant) -> Result<bool, JobError> {
     let session = elephant.session(LIMIT).await?;
     elephant.troubles.set(Kind::Connections, connections(&session).await?);
+    elephant.ask_for_pending(&session).await?;
     let primary = flag(&session, "SELECT NOT pg_is_in_recovery()").await?;
     elephant.troubles.set(Kind::Archive, archive(&session).await?);
     elephant.troubles.set(Kind::Hasty, if primary { hasty(&session).await? } else { None });
@@ -137,18 +139,23 @@ async fn flag(session: &Session, sql: &str) -> Result<bool, JobError> {
     Ok(rows.first().and_then(|row| row.try_get::<_, bool>(0).ok()).unwrap_or(false))
 }
 
+/// Sessions of howdah count, for they take from the same: clients have no more where these begin.
 async fn connections(session: &Session) -> Result<Option<String>, JobError> {
-    let sql = "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
-               AND application_name <> 'howdah'), current_setting('max_connections')::int8 \
+    let sql = "SELECT count(*) FILTER (WHERE application_name <> 'howdah'), count(*), \
+               current_setting('max_connections')::int8 \
                - current_setting('superuser_reserved_connections')::int8 \
-               - coalesce(current_setting('reserved_connections', true), '0')::int8";
+               - coalesce(current_setting('reserved_connections', true), '0')::int8 \
+               FROM pg_stat_activity WHERE backend_type = 'client backend'";
     let rows = session.query(sql, &[]).await?;
     let number = |index| rows.first().and_then(|row| row.try_get::<_, i64>(index).ok());
-    let (Some(used), Some(allowed)) = (number(0), number(1)) else { return Ok(None) };
-    Ok((used * 100 >= allowed * CONNECTIONS_PERCENT).then(|| {
+    let (Some(clients), Some(taken), Some(allowed)) = (number(0), number(1), number(2)) else {
+        return Ok(None);
+    };
+    Ok((taken * 100 >= allowed * CONNECTIONS_PERCENT).then(|| {
         format!(
-            "clients have taken {used} of their {allowed} connections: end idle ones, use a pool, or \
-             raise max_connections (needs a restart); howdah keeps one of its own"
+            "clients have taken {clients} of {allowed} connections, howdah {}: end idle ones, use a \
+             pool, or raise max_connections (needs a restart)",
+            taken - clients
         )
     }))
 }
@@ -204,12 +211,8 @@ async fn oldest_wal(elephant: &Elephant) -> Option<Lsn> {
 
 /// Where a segment with this file name begins, whichever timeline it is of.
 fn segment_start(name: &str, segment_size: u64) -> Option<Lsn> {
-    if name.len() != 24 || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let high = u64::from_str_radix(&name[8..16], 16).ok()?;
-    let low = u64::from_str_radix(&name[16..24], 16).ok()?;
-    Some(Lsn((high << 32) + low.checked_mul(segment_size)?))
+    let (_, number) = segment_of(name, segment_size)?;
+    number.checked_mul(segment_size).map(Lsn)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use howdah_rpc::control::Progress;
+use howdah_rpc::control::{ClusterStatus, Progress};
 use tonic::Streaming;
 
 use crate::args::Format;
@@ -62,6 +62,14 @@ pub(super) fn show_cluster(format: Format, reached: &Reached) -> Result<(), Fail
 }
 
 /// Follows the steps to the end. Not done, or broken off: exit code 1.
+/// Names on a command line are those of members; asked before a person is.
+pub(super) fn members_exist(status: &ClusterStatus, names: &[String]) -> Result<(), Failure> {
+    let unknown = |name: &&String| !status.members.iter().any(|member| member.name == **name);
+    names.iter().find(unknown).map_or(Ok(()), |name| {
+        Err(Failure::Refused(format!("there is no member {name}; see `howdah list`")))
+    })
+}
+
 pub(super) async fn follow(
     format: Format,
     dry_run: bool,

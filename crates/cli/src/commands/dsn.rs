@@ -6,6 +6,7 @@ use std::process::Command;
 use howdah_rpc::control::ClusterStatus;
 use serde::Serialize;
 
+use super::act::members_exist;
 use crate::args::{DsnArgs, DsnFormat, Global, PsqlArgs, Role};
 use crate::client;
 use crate::failure::{DONE, Failure};
@@ -36,6 +37,7 @@ pub(super) async fn psql(global: &Global, args: &PsqlArgs) -> Result<u8, Failure
 }
 
 fn target(status: &ClusterStatus, args: &DsnArgs) -> Result<Target, Failure> {
+    members_exist(status, args.member.as_slice())?;
     let mut hosts = Vec::new();
     for member in &status.members {
         let meant = match &args.member {
@@ -47,10 +49,7 @@ fn target(status: &ClusterStatus, args: &DsnArgs) -> Result<Target, Failure> {
         }
     }
     if hosts.is_empty() {
-        return Err(Failure::Refused(match &args.member {
-            Some(name) => format!("there is no member {name}; see `howdah list`"),
-            None => "the cluster has no members yet".to_owned(),
-        }));
+        return Err(Failure::Refused("the cluster has no members yet".to_owned()));
     }
     // A member that was named is meant, whatever it is.
     let role = if args.member.is_some() { Role::Any } else { args.role };

@@ -2,13 +2,14 @@
 
 use howdah_rpc::control::{FenceRequest, UnfenceRequest};
 
-use super::act::{Confirm, confirm, follow, show_cluster};
+use super::act::{Confirm, confirm, follow, members_exist, show_cluster};
 use crate::args::{FenceArgs, Global};
 use crate::client;
 use crate::failure::Failure;
 
 pub(super) async fn run(global: &Global, args: &FenceArgs, fence: bool) -> Result<u8, Failure> {
     let mut reached = client::reach(&client::endpoints(global)?).await?;
+    members_exist(&reached.status, std::slice::from_ref(&args.member))?;
     let member = args.member.clone();
     if !fence {
         let stream = reached.client.unfence(UnfenceRequest { member }).await?.into_inner();

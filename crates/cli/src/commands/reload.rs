@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use howdah_rpc::control::ReloadRequest;
 use serde::Serialize;
 
+use super::act::members_exist;
 use crate::args::{Global, ReloadArgs};
 use crate::client;
 use crate::failure::{DONE, Failure, REFUSED};
@@ -30,10 +31,7 @@ pub struct ReloadView {
 pub(super) async fn run(global: &Global, args: &ReloadArgs) -> Result<u8, Failure> {
     let mut reached = client::reach(&client::endpoints(global)?).await?;
     let known = &reached.status.members;
-    if let Some(name) = args.members.iter().find(|name| !known.iter().any(|m| m.name == **name)) {
-        let text = format!("there is no member {name}; see `howdah list`");
-        return Err(Failure::Refused(text));
-    }
+    members_exist(&reached.status, &args.members)?;
     let names: Vec<String> = known
         .iter()
         .filter(|member| args.members.is_empty() || args.members.contains(&member.name))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use howdah_rpc::control::{ClusterStatus, Member, RestartRequest, SwitchoverRequest};
 
-use super::act::{Confirm, confirm, follow, show_cluster};
+use super::act::{Confirm, confirm, follow, members_exist, show_cluster};
 use crate::args::{Global, RestartArgs, Role};
 use crate::client;
 use crate::failure::{DONE, Failure, REFUSED};
@@ -60,12 +60,7 @@ pub(super) async fn run(global: &Global, args: &RestartArgs) -> Result<u8, Failu
 
 /// Replicas first: a restart of the leader is the one that clients notice.
 fn chosen(status: &ClusterStatus, args: &RestartArgs) -> Result<Vec<String>, Failure> {
-    for name in &args.members {
-        if !status.members.iter().any(|member| member.name == *name) {
-            let text = format!("there is no member {name}; see `howdah list`");
-            return Err(Failure::Refused(text));
-        }
-    }
+    members_exist(status, &args.members)?;
     let meant = |member: &&Member| {
         let named = args.members.is_empty() || args.members.contains(&member.name);
         named

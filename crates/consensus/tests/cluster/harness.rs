@@ -7,6 +7,7 @@ use howdah_consensus::{Node, OpenError, Options, Proposed, RaftStatus, Timings};
 use howdah_core::{Command, Epoch, Incarnation, Lsn, MemberName, Nonce, Settings};
 use tokio::runtime::Runtime;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 /// Longest wait for anything. Generous: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -73,7 +74,7 @@ impl Member {
         });
         let listener =
             until("bind", || runtime.block_on(tokio::net::TcpListener::bind(&self.address)).ok());
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = Server::builder().add_service(node.service());
         runtime.spawn(server.serve_with_incoming(incoming));
         let guard = runtime.enter();

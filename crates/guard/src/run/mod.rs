@@ -35,8 +35,9 @@ use kill::{Killing, Why};
 use link::Link;
 use requests::Errand;
 
-/// Longest sleep while armed: after a suspend nothing else wakes the loop before the deadline.
-const LOOK_ARMED: Duration = Duration::from_millis(100);
+/// Longest sleep while armed: so long at most a suspend of the machine goes unnoticed whose end leaves
+/// some of the lease. The deadline itself has its timer.
+const LOOK_ARMED: Duration = Duration::from_millis(500);
 /// Longest sleep otherwise.
 const LOOK_IDLE: Duration = Duration::from_secs(60);
 
@@ -249,7 +250,7 @@ impl Guard {
         };
         match result {
             Ok(()) => self.timer_at = deadline,
-            // The loop looks every 100 ms anyway, and tries again then.
+            // The loop looks twice a second anyway, and tries again then.
             Err(error) => log!("cannot set the timer: {error}"),
         }
     }

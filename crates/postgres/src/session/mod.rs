@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use howdah_core::Lsn;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
@@ -24,7 +25,7 @@ pub use text_row::TextRow;
 /// Settings of every session. Times are milliseconds; statement_timeout is added per session.
 const PINNED: &str = "-c search_path=pg_catalog -c synchronous_commit=local -c jit=off \
     -c default_transaction_read_only=off -c client_min_messages=warning -c lock_timeout=2000 \
-    -c idle_in_transaction_session_timeout=30000";
+    -c idle_in_transaction_session_timeout=30000 -c idle_session_timeout=0";
 
 /// How long a closed session's connection may still take to part from the server.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -169,18 +170,30 @@ pub(crate) async fn connect_with(
 
 /// Whether the postmaster takes a connection and starts a process that answers: it is alive, whatever
 /// keeps sessions from coming about. Asked by PostgreSQL's own request for TLS, which is answered
-/// before anything is read from a catalog.
-pub async fn accepts_connections(socket_dir: &Path, port: u16, limit: Duration) -> bool {
+/// before anything is read from a catalog, and after which it logs nothing of a client that goes.
+///
+/// # Errors
+/// `TimedOut` if it hangs, `Refused` if nobody listens, `Lost` if the process ended without a word.
+pub async fn accepts_connections(
+    socket_dir: &Path,
+    port: u16,
+    limit: Duration,
+) -> Result<(), SessionError> {
     const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
     let asked = async {
         let path = socket_dir.join(format!(".s.PGSQL.{port}"));
-        let mut stream = tokio::net::UnixStream::connect(path).await?;
-        stream.write_all(&TLS_REQUEST).await?;
-        let mut answer = [0];
-        stream.read_exact(&mut answer).await?;
-        Ok::<_, std::io::Error>(())
+        let mut stream =
+            tokio::net::UnixStream::connect(path).await.map_err(SessionError::Refused)?;
+        let answered = async {
+            stream.write_all(&TLS_REQUEST).await?;
+            stream.read_exact(&mut [0]).await
+        };
+        let answered: std::io::Result<_> = answered.await;
+        answered.map_err(|why| SessionError::Lost(why.to_string()))?;
+        Ok(())
     };
-    matches!(tokio::time::timeout(limit, asked).await, Ok(Ok(())))
+    let asked = tokio::time::timeout(limit, asked).await;
+    asked.unwrap_or(Err(SessionError::TimedOut(limit)))
 }
 
 impl Session {
@@ -259,6 +272,15 @@ impl Session {
         let sql = "SELECT current_setting('primary_conninfo'), current_setting('restore_command')";
         let row = self.row(sql).await?;
         Ok(row.text(0, "a look")?.trim().is_empty() && row.text(1, "a look")?.trim().is_empty())
+    }
+
+    /// End of what was replayed; none on a server that is not in recovery and never was.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn replayed(&self) -> Result<Option<Lsn>, SessionError> {
+        let row = self.row("SELECT pg_last_wal_replay_lsn()::text").await?;
+        row.maybe(0, "the replayed position")
     }
 
     /// Has the server write a checkpoint, however long it takes: at most `limit`.

@@ -35,8 +35,6 @@ pub struct Probe {
     pub slots: Vec<Slot>,
     /// When the postmaster started, by the local clock.
     pub started: WallTime,
-    /// Settings that take effect at the next start only.
-    pub pending_restart: Vec<String>,
     /// `primary_conninfo`, as the postmaster has read it last; empty on a server cut off.
     pub upstream: String,
     /// As 150018.
@@ -52,6 +50,8 @@ pub struct WalReceiver {
     pub pid: i32,
     /// `streaming`, `waiting`, `starting`, ...
     pub status: String,
+    /// Whether its upstream has sent it something, or has let it be for a second.
+    pub heard: bool,
     /// Host that it receives from.
     pub host: Option<String>,
     /// Port there.
@@ -64,6 +64,14 @@ pub struct WalReceiver {
     pub latest_end: Option<Lsn>,
     /// Slot that it uses.
     pub slot: Option<String>,
+}
+
+impl WalReceiver {
+    /// Whether WAL comes. One whose upstream no longer has the WAL calls itself streaming too, for
+    /// the moment until it is told so.
+    pub fn streams(&self) -> bool {
+        self.status == "streaming" && self.heard
+    }
 }
 
 /// One that streams from here.
@@ -115,13 +123,15 @@ const SERVER: &str = "SELECT r, (SELECT system_identifier FROM pg_control_system
        ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
   (extract(epoch FROM pg_postmaster_start_time()) * 1000)::int8,
   (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000)::int8,
-  coalesce((SELECT string_agg(name, ' ' ORDER BY name) FROM pg_settings WHERE pending_restart), ''),
   current_setting('primary_conninfo'), current_setting('server_version_num'),
   current_setting('synchronous_standby_names')
 FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) AS role";
 
+// A walreceiver begins with both times the same, those of its own start.
 const RECEIVER: &str = "SELECT pid, status, sender_host, sender_port,
-  coalesce(received_tli, receive_start_tli, 0), flushed_lsn::text, latest_end_lsn::text, slot_name
+  coalesce(received_tli, receive_start_tli, 0), flushed_lsn::text, latest_end_lsn::text, slot_name,
+  coalesce(last_msg_send_time <> last_msg_receipt_time
+           OR last_msg_receipt_time < clock_timestamp() - interval '1 s', false)
 FROM pg_stat_wal_receiver WHERE pid IS NOT NULL";
 
 const SENDERS: &str = "SELECT pid, coalesce(usename::text, ''), coalesce(application_name, ''),
@@ -180,7 +190,6 @@ fn server_row(row: &TextRow) -> Result<Probe, SessionError> {
     let id = id.parse::<i64>().map(i64::cast_unsigned).or_else(|_| id.parse::<u64>());
     let hex = row.text(8, "the timeline")?;
     let timeline = u32::from_str_radix(hex, 16).map_err(|_| answer("the timeline", hex))?;
-    let pending = row.text(11, "the pending settings")?;
     Ok(Probe {
         in_recovery: row.flag(0, WHAT)?,
         timeline: Timeline(timeline),
@@ -193,10 +202,9 @@ fn server_row(row: &TextRow) -> Result<Probe, SessionError> {
         replay_paused: row.flag(7, WHAT)?,
         started: wall(row.value(9, "the start time")?),
         last_replayed: row.maybe(10, "the replay time")?.map(wall),
-        pending_restart: pending.split_whitespace().map(str::to_owned).collect(),
-        upstream: row.text(12, WHAT)?.to_owned(),
-        server_version: row.value(13, WHAT)?,
-        synchronous_standby_names: row.text(14, WHAT)?.to_owned(),
+        upstream: row.text(11, WHAT)?.to_owned(),
+        server_version: row.value(12, WHAT)?,
+        synchronous_standby_names: row.text(13, WHAT)?.to_owned(),
         ..Probe::default()
     })
 }
@@ -212,6 +220,7 @@ fn receiver_row(row: &TextRow) -> Result<WalReceiver, SessionError> {
         flushed: lsn(row, 5)?,
         latest_end: lsn(row, 6)?,
         slot: row.maybe(7, WHAT)?,
+        heard: row.flag(8, WHAT)?,
     })
 }
 

@@ -12,7 +12,7 @@ use howdah_postgres::initdb::{InitdbError, InitdbOptions, initdb};
 use howdah_postgres::passfile::{self, Secret};
 use howdah_postgres::roles::{Login, ensure_roles};
 use howdah_postgres::saved_wal::{Save, read_manifest, save_divergent_wal};
-use howdah_postgres::session::{SessionError, connect};
+use howdah_postgres::session::{SessionError, WalReceiver, connect};
 use howdah_postgres::settings::{Dynamic, parse_application_name};
 use howdah_postgres::walscan::WalScan;
 use howdah_postgres::{history, prepare, rewind, signals, slots};
@@ -131,12 +131,11 @@ async fn streams(primary: &Server, standby: &Server, name: &str, data_id: DataId
         (name_seen == (MemberName::from(name), data_id)).then_some(())
     })
     .await;
-    let probe = standby.probe().await;
-    let receiver = probe.wal_receiver.expect("a standby that streams has a walreceiver");
-    assert_eq!(
-        (receiver.status.as_str(), receiver.host.as_deref()),
-        ("streaming", Some("127.0.0.1"))
-    );
+    let receiver = until("its walreceiver hears the primary", async || {
+        standby.probe().await.wal_receiver.filter(WalReceiver::streams)
+    })
+    .await;
+    assert_eq!(receiver.host.as_deref(), Some("127.0.0.1"));
     assert_eq!(receiver.slot, Some(slots::slot_name(&MemberName::from(name))));
 }
 

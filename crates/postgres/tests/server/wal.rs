@@ -44,6 +44,42 @@ fn scan(
     scan.disk_end(control.scan_start()).unwrap()
 }
 
+/// Size of a WAL page, and where its header keeps the timeline.
+const PAGE: u64 = 8192;
+const PAGE_TIMELINE: std::ops::Range<u64> = 4..8;
+
+/// `at`, or the first byte behind the timeline of a page header: pg_waldump believes any timeline
+/// that is not lower than the one before, where recovery, and the scan with it, ends.
+fn past_timeline(at: u64) -> u64 {
+    if PAGE_TIMELINE.contains(&(at % PAGE)) { at - at % PAGE + PAGE_TIMELINE.end } else { at }
+}
+
+/// A page of a timeline that is not in the history ends the WAL at that page, as in recovery.
+fn foreign_page(
+    server: &Server,
+    room: &Room,
+    control: &ControlData,
+    history: &[HistoryEntry],
+    whole: &DiskEnd,
+) {
+    let (wal, copy) = (server.data().join("pg_wal"), room.join("wal-foreign"));
+    std::fs::create_dir(&copy).unwrap();
+    let size = control.wal_segment_size;
+    for number in control.checkpoint.0 / size..=whole.position.lsn.0 / size {
+        let name = format!("{:08X}{:08X}{number:08X}", control.timeline.0, 0);
+        std::fs::copy(wal.join(&name), copy.join(&name)).unwrap();
+    }
+    let page = whole.last_record.0 - whole.last_record.0 % PAGE;
+    let name = format!("{:08X}{:08X}{:08X}", control.timeline.0, 0, page / size);
+    let file = std::fs::OpenOptions::new().write(true).open(copy.join(name)).unwrap();
+    let foreign = (control.timeline.0 + 85).to_le_bytes();
+    file.write_all_at(&foreign, page % size + PAGE_TIMELINE.start).unwrap();
+    let ours = scan(control, &copy, history, control.timeline);
+    assert!(ours.position.lsn.0 <= page, "page at {}: {ours:?}", Lsn(page));
+    assert!(ours.why.contains("is of timeline"), "{ours:?}");
+    std::fs::remove_dir_all(&copy).unwrap();
+}
+
 /// Cuts, zeroes and flips in copies of the last segments; both must end at the same record.
 fn damage(
     server: &Server,
@@ -58,7 +94,7 @@ fn damage(
     let length = whole.position.lsn.0 - first;
     let mut shortened = 0;
     for step in 1..8_u64 {
-        let at = first + 200 + (length - 200) * step / 8;
+        let at = past_timeline(first + 200 + (length - 200) * step / 8);
         for kind in ["flip", "zero", "cut"] {
             let copy = room.join(&format!("wal-{step}-{kind}"));
             std::fs::create_dir(&copy).unwrap();
@@ -76,7 +112,7 @@ fn damage(
                     file.write_all_at(&[byte[0] ^ 0x55], offset).unwrap();
                 }
                 "zero" => file.write_all_at(&vec![0; (size - offset) as usize], offset).unwrap(),
-                _ => file.set_len(offset - offset % 8192).unwrap(),
+                _ => file.set_len(offset - offset % PAGE).unwrap(),
             }
             let ours = scan(control, &copy, history, control.timeline);
             let (last, _) = waldump(server, &copy, control.checkpoint, control.timeline);
@@ -124,6 +160,7 @@ async fn disk_end_agrees_with_pg_waldump() {
     assert!(header.is_some_and(|h| [0, 24, 40].contains(&h)), "{ours:?}, pg_waldump {end}");
     assert!(ours.position.lsn >= flushed && ours.segments_read > 3, "{ours:?} {flushed}");
     damage(&server, &room, &control, &history, &ours);
+    foreign_page(&server, &room, &control, &history, &ours);
 
     // A standby that replays this WAL ends where the scan does.
     server.start(&Dynamic::isolated()).await;

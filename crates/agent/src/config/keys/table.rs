@@ -72,7 +72,7 @@ pub const KEYS: &[Key] = &[
     key("postgresql.pg_ident", "list of lines", "none", Reload, "Lines for pg_ident of this member, after howdah's own; the map `howdah` is taken."),
     key("bootstrap.dcs.ttl", "duration", "5 s, 2 s with `profile: fast`", NewCluster, "Time to live of the leader's lease; 2 s or more, and more for slow timers."),
     key("bootstrap.dcs.maximum_lag_on_failover", "size", "`1MB`", NewCluster, "A standby further behind does not become leader by itself."),
-    key("bootstrap.dcs.primary_start_timeout", "duration", "`300s`", NewCluster, "How long a crashed PostgreSQL may be started again in place; 0: fail over at once."),
+    key("bootstrap.dcs.primary_start_timeout", "duration", "`300s`", NewCluster, "How long a crashed PostgreSQL may be started again in place, where no synchronous standby leads at once; 0: fail over at once."),
     key("bootstrap.dcs.synchronous_mode", "`off`, `on` or `quorum`", "`off`", NewCluster, "Whether commits wait for standbys: `on` for those that are picked, `quorum` for as many of all."),
     key("bootstrap.dcs.synchronous_mode_strict", "boolean", "`false`", NewCluster, "Commits wait also while no standby can be waited for; else they go on alone, and `list` says so."),
     key("bootstrap.dcs.synchronous_node_count", "whole number", "`1`", NewCluster, "How many standbys a commit waits for."),
