@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo tour build release test lint verify fix doc perf idle commit-latency kills durable promises soak model sim sabotage pg-16 pg-18
+.PHONY: storm demo tour build release test lint verify fix doc perf idle commit-latency kills durable promises soak model sim sabotage pg-16 pg-18
 
 demo: build ## three real PostgreSQL servers with their sidecars, until Ctrl-C
 	./target/debug/howdah demo $(ARGS)
@@ -76,6 +76,11 @@ sim: ## many seeds of the simulation, in each mode of replication; SEEDS and FRO
 
 kills: build ## 200 kill -9 of random processes; SEED and COUNT may be set
 	COUNT=$${COUNT:-200} tools/with-test-root cargo nextest run --locked -p howdah-tests --no-capture -E 'test(kills)'
+
+storm: build ## a cluster is broken for MINUTES (10) in every way, and its clients' histories judged; MODE, SEED, ROUNDS and AGAINST=patroni may be set
+	@[ "$(AGAINST)" != patroni ] || tools/needs patroni
+	STORM_PATRONI=$${STORM_PATRONI:-/var/tmp/howdah-patroni/bin/patroni} \
+	  tools/with-test-root cargo run --locked -p howdah-storm -- run $(ARGS)
 
 durable: build ## an hour of faults with synchronous replication, every write checked; MINUTES, MODE and SEED may be set
 	MINUTES=$${MINUTES:-60} tools/with-test-root \

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use howdah_rpc::control::control_client::ControlClient;
 use howdah_rpc::control::{
     ClusterStatus, ExplainRequest, ExplainResponse, FailoverRequest, FenceRequest, PauseRequest,
-    Progress, ReinitRequest, ResumeRequest, StatusRequest, SwitchoverRequest, UnfenceRequest,
+    Progress, ReinitRequest, RestartRequest, ResumeRequest, StatusRequest, SwitchoverRequest,
+    UnfenceRequest,
 };
 use tonic::transport::Channel;
 
@@ -96,7 +97,7 @@ impl Cluster {
             member.netns = Some(net.name(node));
         }
         cluster.configure()?;
-        net.enter(100)?;
+        net.enter(Net::CLIENTS)?;
         Ok(cluster)
     }
 
@@ -240,13 +241,23 @@ impl Cluster {
         .await
     }
 
-    /// Waits until one member leads and can be written to, and all others stream from it.
+    /// Waits until one member leads and can be written to, and all others stream from it; says how long it took.
     ///
     /// # Errors
     /// What is missing when `limit` has passed.
     pub async fn settle(&self, limit: Duration) -> Result<usize> {
         let began = Instant::now();
-        let leader = wait_for("a healthy cluster", limit, || async {
+        let leader = self.whole(limit).await?;
+        eprintln!("healthy after {:.1} s", began.elapsed().as_secs_f64());
+        Ok(leader)
+    }
+
+    /// As [`Self::settle`], without a word.
+    ///
+    /// # Errors
+    /// What is missing when `limit` has passed.
+    pub async fn whole(&self, limit: Duration) -> Result<usize> {
+        wait_for("a healthy cluster", limit, || async {
             let leader = self.leader().await?;
             let status = self.status_of(leader).await?;
             for member in &status.members {
@@ -255,11 +266,14 @@ impl Cluster {
                 ensure!(member.timeline == status.timeline, "{} is behind", member.name);
             }
             ensure!(status.members.len() == self.members.len(), "members are missing");
+            // What the leader says of a member it said of an agent that may have died just now.
+            for (index, member) in self.members.iter().enumerate() {
+                let answered = self.status_of(index).await;
+                answered.with_context(|| format!("{} does not answer", member.name))?;
+            }
             Ok(leader)
         })
-        .await?;
-        eprintln!("healthy after {:.1} s", began.elapsed().as_secs_f64());
-        Ok(leader)
+        .await
     }
 
     /// Members that commits wait for, as the leader says.
@@ -281,6 +295,21 @@ impl Cluster {
             let waited_for = self.waited_for().await?;
             ensure!(waited_for == standbys, "they wait for {waited_for:?}");
             self.leader().await
+        })
+        .await
+    }
+
+    /// Waits until one member shows another as not heard.
+    ///
+    /// # Errors
+    /// How it shows it when `limit` has passed.
+    pub async fn unreachable(&self, index: usize, to: usize, limit: Duration) -> Result<()> {
+        let name = &self.members[index].name;
+        wait_for("it is not heard", limit, || async {
+            let status = self.status_of(to).await?;
+            let state = status.members.iter().find(|one| one.name == *name).map(|one| &one.state);
+            ensure!(state.is_some_and(|state| state == "unreachable"), "{name} is {state:?}");
+            Ok(())
         })
         .await
     }
@@ -312,6 +341,15 @@ impl Cluster {
         let via = self.leader().await?;
         let request = ReinitRequest { member: member.to_owned() };
         finished(self.client(via)?.reinit(request).await?.into_inner()).await
+    }
+
+    /// An operator's restart, to the end.
+    ///
+    /// # Errors
+    /// If it was not done.
+    pub async fn restart(&self, request: RestartRequest) -> Result<()> {
+        let via = self.leader().await?;
+        finished(self.client(via)?.restart(request).await?.into_inner()).await
     }
 
     /// Why the present leader leads, by one member.
@@ -402,6 +440,11 @@ impl Cluster {
         self.check_logs_for(&["panicked at"])
     }
 
+    /// The run came to its end: its directory is not kept.
+    pub fn passed(&self) {
+        self.passed.store(true, Ordering::SeqCst);
+    }
+
     fn check_logs_for(&self, forbidden: &[&str]) -> Result<()> {
         for member in &self.members {
             let log = member.log();
@@ -413,7 +456,7 @@ impl Cluster {
                 bail!("{}: {}", member.name, bad.join("\n"));
             }
         }
-        self.passed.store(true, Ordering::SeqCst);
+        self.passed();
         Ok(())
     }
 }

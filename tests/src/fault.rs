@@ -14,6 +14,9 @@ use crate::ground::wait_for;
 use crate::member::Member;
 use crate::net::Net;
 
+/// Limit of the wait for a process that is to be struck.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -86,7 +89,7 @@ impl Fault {
             }
             Fault::AgentStopped | Fault::PostmasterStopped | Fault::ReceiverStopped => {
                 let member = &cluster.members[index];
-                let pid = self.victim(member, dice)?;
+                let pid = self.found(member, dice).await?;
                 stop(member, &[pid], length).await
             }
             Fault::Cut => {
@@ -123,12 +126,19 @@ impl Fault {
         }
     }
 
-    /// What was struck before may be on its way back: the picture that was whole was a moment old. And a
-    /// session may have ended by itself between the look and the signal: then another one.
+    /// The same, waited for: what was struck before may be on its way back, for the picture that was whole
+    /// was a moment old.
+    async fn found(self, member: &Member, dice: &mut Dice) -> Result<i32> {
+        let before = *dice;
+        dice.throw(1);
+        wait_for("a victim", PATIENCE, || async { self.victim(member, &mut { before }) }).await
+    }
+
+    /// A session may have ended by itself between the look and the signal: then another one.
     async fn kill(self, member: &Member, dice: &mut Dice) -> Result<()> {
         let before = *dice;
         dice.throw(1);
-        wait_for("a victim was killed", Duration::from_secs(30), || async {
+        wait_for("a victim was killed", PATIENCE, || async {
             let victim = self.victim(member, &mut { before })?;
             member.signal(victim, Signal::SIGKILL)
         })

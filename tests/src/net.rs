@@ -16,6 +16,45 @@ pub struct Net {
     nodes: u16,
 }
 
+/// Packets that vanish, each kind in the words of `ip rule`.
+#[derive(Clone, Debug)]
+pub struct Silence(Vec<String>);
+
+impl Silence {
+    /// All from and to a node.
+    pub fn of(net: &Net, node: u16) -> Self {
+        let address = net.address(node);
+        Self(vec![format!("from {address}"), format!("to {address}")])
+    }
+
+    /// All that would reach a node; what it says is heard.
+    pub fn towards(net: &Net, node: u16) -> Self {
+        Self(vec![format!("to {}", net.address(node))])
+    }
+
+    /// All that a node says; it hears the others.
+    pub fn away_from(net: &Net, node: u16) -> Self {
+        Self(vec![format!("from {}", net.address(node))])
+    }
+
+    /// All between two nodes.
+    pub fn between(net: &Net, one: u16, other: u16) -> Self {
+        let (one, other) = (net.address(one), net.address(other));
+        Self(vec![format!("from {one} to {other}"), format!("from {other} to {one}")])
+    }
+
+    /// What a node says and hears over TCP on these ports, whoever opened the connection.
+    pub fn on_ports(net: &Net, node: u16, ports: (u16, u16)) -> Self {
+        let (address, (first, last)) = (net.address(node), ports);
+        let kinds = ["from", "to"].into_iter().flat_map(|way| {
+            let address = address.clone();
+            ["sport", "dport"]
+                .map(move |port| format!("{way} {address} ipproto tcp {port} {first}-{last}"))
+        });
+        Self(kinds.collect())
+    }
+}
+
 /// Runs `ip` with these words.
 fn ip(words: &str) -> Result<()> {
     let output = Command::new("ip").args(words.split_whitespace()).output().context("run ip")?;
@@ -26,12 +65,15 @@ fn ip(words: &str) -> Result<()> {
 }
 
 impl Net {
+    /// Number of the clients' namespace.
+    pub const CLIENTS: u16 = 100;
+
     /// Whether this machine and user can make one.
     pub fn possible() -> bool {
         nix::unistd::geteuid().is_root() && ip("netns list").is_ok()
     }
 
-    /// `nodes` namespaces for members, numbered from 1, and number 100 for clients.
+    /// `nodes` namespaces for members, numbered from 1, and one for clients.
     ///
     /// # Errors
     /// What `ip` says.
@@ -41,7 +83,7 @@ impl Net {
         ip(&format!("-n {} link set lo up", net.router()))?;
         let exec = format!("netns exec {} sysctl -qw net.ipv4.ip_forward=1", net.router());
         ip(&exec)?;
-        for node in (1..=nodes).chain([100]) {
+        for node in (1..=nodes).chain([Self::CLIENTS]) {
             let (ns, router) = (net.name(node), net.router());
             let (inner, outer) = (format!("{ns}i"), format!("{ns}o"));
             ip(&format!("netns add {ns}"))?;
@@ -76,9 +118,7 @@ impl Net {
     /// # Errors
     /// What `ip` says.
     pub fn isolate(&self, node: u16) -> Result<()> {
-        let (router, address) = (self.router(), self.address(node));
-        ip(&format!("-n {router} rule add from {address} blackhole pref 10"))?;
-        ip(&format!("-n {router} rule add to {address} blackhole pref 10"))
+        self.cut(&Silence::of(self, node))
     }
 
     /// Heals what `isolate` did.
@@ -86,9 +126,31 @@ impl Net {
     /// # Errors
     /// What `ip` says.
     pub fn heal(&self, node: u16) -> Result<()> {
-        let (router, address) = (self.router(), self.address(node));
-        ip(&format!("-n {router} rule del from {address} blackhole pref 10"))?;
-        ip(&format!("-n {router} rule del to {address} blackhole pref 10"))
+        self.mend(&Silence::of(self, node))
+    }
+
+    /// What is described vanishes from now on.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn cut(&self, silence: &Silence) -> Result<()> {
+        self.rules("add", silence)
+    }
+
+    /// What is described goes through again.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn mend(&self, silence: &Silence) -> Result<()> {
+        self.rules("del", silence)
+    }
+
+    fn rules(&self, verb: &str, silence: &Silence) -> Result<()> {
+        let router = self.router();
+        silence
+            .0
+            .iter()
+            .try_for_each(|what| ip(&format!("-n {router} rule {verb} {what} blackhole pref 10")))
     }
 
     /// Moves the calling thread into a node's namespace; its later sockets are made there.
@@ -111,7 +173,7 @@ pub fn enter(name: &str) -> Result<()> {
 
 impl Drop for Net {
     fn drop(&mut self) {
-        for node in (1..=self.nodes).chain([100]) {
+        for node in (1..=self.nodes).chain([Self::CLIENTS]) {
             let _ = ip(&format!("netns del {}", self.name(node)));
         }
         let _ = ip(&format!("netns del {}", self.router()));

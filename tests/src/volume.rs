@@ -4,8 +4,11 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::posix_fallocate;
+use nix::sys::statvfs::statvfs;
 
 /// A loop-mounted ext4, unmounted when dropped.
 pub struct Volume {
@@ -70,8 +73,14 @@ impl Volume {
     /// # Errors
     /// If the file cannot be made.
     pub fn fill(&self) -> Result<()> {
-        use std::io::Write;
+        use std::io::{Seek, SeekFrom, Write};
         let mut file = fs::File::create(self.ballast())?;
+        // Most of it without writing it.
+        let free = statvfs(&self.at)?;
+        let most =
+            free.blocks_available().saturating_mul(free.fragment_size()).saturating_sub(8 << 20);
+        let _ = posix_fallocate(&file, 0, i64::try_from(most)?);
+        file.seek(SeekFrom::End(0))?;
         for chunk in [1 << 20, 4096] {
             let zeros = vec![0u8; chunk];
             while file.write_all(&zeros).is_ok() {}
@@ -110,12 +119,35 @@ impl Volume {
         Ok(fs::set_permissions(&self.at, fs::Permissions::from_mode(0o755))?)
     }
 
+    /// Whoever reads a file there when it is taken away keeps the file system, and the error in it, alive
+    /// until that is closed; mounted again before, it would still be the broken one.
+    fn until_unused(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.is_attached()? {
+            ensure!(Instant::now() < deadline, "{} is still in use", self.at.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Whether a loop device stands on the image: it goes with the last user of its file system.
+    fn is_attached(&self) -> Result<bool> {
+        for entry in fs::read_dir("/sys/block")? {
+            let backing = entry?.path().join("loop/backing_file");
+            if fs::read_to_string(backing).is_ok_and(|file| Path::new(file.trim()) == self.image) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Repairs it, as a person would after an error.
     ///
     /// # Errors
     /// What the tools say.
     pub fn repair(&self) -> Result<()> {
         self.detach()?;
+        self.until_unused()?;
         // Exit code 1: errors were corrected.
         let status = Command::new("e2fsck").args(["-fy"]).arg(&self.image).output()?.status;
         ensure!(status.code().is_some_and(|code| code <= 1), "e2fsck: {status}");

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use howdah_tests::{Cluster, Member, Options};
+use howdah_tests::{Cluster, Member, Options, wait_for};
 
 /// Status code and body of one request.
 fn ask(member: &Member, method: &str, path: &str) -> Result<(u16, String)> {
@@ -27,6 +27,13 @@ async fn health_paths_answer_with_patronis_codes() -> Result<()> {
     let cluster = Cluster::healthy("rest", options).await?;
     let leader = cluster.leader().await?;
     let standby = (leader + 1) % 3;
+    // It may have streamed more since it was looked at.
+    wait_for("the standby is seen to have everything", Duration::from_secs(20), || async {
+        let (code, body) = ask(&cluster.members[standby], "GET", "/replica?lag=1MB")?;
+        ensure!(code == 200, "{code} {body}");
+        Ok(())
+    })
+    .await?;
     // Path, code on the primary, code on a standby.
     for (path, primary, replica) in [
         ("/", 200, 503),

@@ -71,7 +71,7 @@ async fn one_fault(
     fault: Fault,
     dice: &mut Dice,
 ) -> Result<Duration> {
-    let leader = cluster.leader().await?;
+    let leader = cluster.settle(SETTLE).await?;
     // Nobody else may take over.
     let standbys = wait_for("commits wait for somebody", SETTLE, || async {
         let standbys = cluster.waited_for().await?;

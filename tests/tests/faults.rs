@@ -320,3 +320,36 @@ async fn sigterm_hands_over_first_and_ends_everything() -> Result<()> {
     ensure!(lost(&cluster, &acks).await?.is_empty(), "acknowledged writes are missing");
     cluster.check_logs()
 }
+
+/// Until its next restart point a standby's control file names the timeline from before a change of leader;
+/// who forgot what it saw, and streams no more, must not take its own data for divergent.
+#[tokio::test]
+async fn a_standby_whose_agent_is_new_knows_its_timeline_and_leads_at_the_first_try() -> Result<()>
+{
+    let mut cluster = Cluster::healthy("young-timeline", Options::default()).await?;
+    if cluster.leader().await? != 2 {
+        cluster.switchover("n3").await?;
+    }
+    let last = cluster.leader().await?;
+    wait_for("both stream on its timeline", SETTLE, || async {
+        let sql = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' \
+                   AND replay_lsn = pg_current_wal_lsn()";
+        ensure!(cluster.members[last].psql(sql)? == "2", "they do not");
+        Ok(())
+    })
+    .await?;
+    let before = cluster.status().await?.epoch;
+    cluster.members[last].kill_node();
+    for member in &cluster.members[..last] {
+        member.signal(member.agent()?, Signal::SIGKILL)?;
+    }
+    let new = cluster.other_leader(last, SETTLE).await?;
+    cluster.start(last)?;
+    ensure!(cluster.settle(SETTLE).await? == new, "leadership moved again");
+    ensure!(cluster.status().await?.epoch == before + 1, "more than one election");
+    for member in &cluster.members[..last] {
+        let taken = member.log().contains("to be rewound");
+        ensure!(!taken, "{} took its data for divergent", member.name);
+    }
+    cluster.check_logs()
+}

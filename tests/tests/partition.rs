@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use howdah_tests::checks::{acks_again, acks_by, first_acks, lost, never_two_writable};
 use howdah_tests::net::Net;
-use howdah_tests::{Cluster, Options, Writer, wait_for};
+use howdah_tests::{Cluster, Options, Writer};
 
 const SETTLE: Duration = Duration::from_secs(60);
 
@@ -53,15 +53,8 @@ async fn cutting_off_any_standby_disturbs_nobody() -> Result<()> {
     for index in (0..3).filter(|index| *index != leader) {
         let node = u16::try_from(index + 1)?;
         net.isolate(node)?;
-        let name = cluster.members[index].name.clone();
-        wait_for("the others notice", Duration::from_secs(30), || async {
-            let status = cluster.status_of(leader).await?;
-            let state = status.members.iter().find(|m| m.name == name).map(|m| m.state.clone());
-            ensure!(state.as_deref() == Some("unreachable"), "{name} is {state:?}");
-            ensure!(status.quorum, "no quorum");
-            Ok(())
-        })
-        .await?;
+        cluster.unreachable(index, leader, Duration::from_secs(30)).await?;
+        ensure!(cluster.status_of(leader).await?.quorum, "no quorum");
         acks_again(&writer, Instant::now()).await?;
         net.heal(node)?;
         cluster.settle(SETTLE).await?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use howdah_rpc::control::{FailoverRequest, LostRequest};
 use howdah_tests::{Cluster, Options, wait_for};
 
@@ -45,6 +45,84 @@ async fn a_diverged_leader_is_rewound_and_what_it_alone_had_is_saved() -> Result
     let log = cluster.members[old].log();
     ensure!(log.contains("rewinds to"), "it was not rewound");
     lists_the_lost_commit(&cluster, old).await?;
+    cluster.check_logs()
+}
+
+/// A leader that diverges some segments behind its last checkpoint. The new one has removed the WAL from
+/// there to the fork since, or `all` that the old one lacks; the old and the new leader.
+async fn diverge_far_behind_a_checkpoint(
+    cluster: &mut Cluster,
+    all: bool,
+) -> Result<(usize, usize)> {
+    let primary = &cluster.members[cluster.leader().await?];
+    primary.psql("CHECKPOINT")?;
+    let first = primary.psql("SELECT pg_walfile_name(redo_lsn) FROM pg_control_checkpoint()")?;
+    for row in 0..3 {
+        primary.psql(&format!("INSERT INTO t VALUES (800000 + {row})"))?;
+        primary.psql("SELECT pg_switch_wal()")?;
+    }
+    cluster.settle(SETTLE).await?;
+    let (old, new) = diverge(cluster).await?;
+    let (primary, slot) = (&cluster.members[new], &cluster.members[old].name);
+    primary.psql("ALTER SYSTEM SET wal_keep_size = 0")?;
+    primary.psql("SELECT pg_reload_conf()")?;
+    // The slot is made again with the next look, and holds what comes after the last checkpoint: once
+    // from the fork's segment on, then, for `all`, from later ones.
+    let drop = format!(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+         WHERE NOT active AND slot_name = 'howdah_{slot}'"
+    );
+    primary.psql("CHECKPOINT")?;
+    primary.psql(&drop)?;
+    wait_for("the slot is there again", SETTLE, || async {
+        let slots = format!("SELECT FROM pg_replication_slots WHERE slot_name = 'howdah_{slot}'");
+        let there = primary.psql(&format!("SELECT EXISTS ({slots})"))?;
+        ensure!(there == "t", "it is not");
+        Ok(())
+    })
+    .await?;
+    let fork = primary.psql("SELECT pg_walfile_name(redo_lsn) FROM pg_control_checkpoint()")?;
+    let last = if all { &fork } else { &first };
+    let left = format!(
+        "SELECT count(*) FROM pg_ls_waldir() WHERE length(name) = 24 \
+         AND substr(name, 9) <= substr('{last}', 9)"
+    );
+    wait_for("the checkpoint's WAL is removed", SETTLE, || async {
+        primary.psql("INSERT INTO t SELECT coalesce(max(id), 0) + 1 FROM t")?;
+        primary.psql("SELECT pg_switch_wal()")?;
+        if all {
+            primary.psql(&drop)?;
+        }
+        primary.psql("CHECKPOINT")?;
+        let left = primary.psql(&left)?;
+        ensure!(left == "0", "{left} segments up to {last} are there");
+        Ok(())
+    })
+    .await?;
+    Ok((old, new))
+}
+
+#[tokio::test]
+async fn a_rewound_member_begins_with_wal_that_it_alone_has() -> Result<()> {
+    let mut cluster = Cluster::healthy("rewind-far", Options::default()).await?;
+    let (old, new) = diverge_far_behind_a_checkpoint(&mut cluster, false).await?;
+    cluster.start(old)?;
+    ensure!(cluster.settle(SETTLE).await? == new, "leadership moved again");
+    let log = cluster.members[old].log();
+    ensure!(log.contains("rewinds to"), "it was not rewound");
+    ensure!(!log.contains("copies the data"), "it was copied");
+    cluster.check_logs()
+}
+
+#[tokio::test]
+async fn a_rewound_member_that_lacks_what_nobody_has_is_copied() -> Result<()> {
+    let mut cluster = Cluster::healthy("rewind-gone", Options::default()).await?;
+    let (old, new) = diverge_far_behind_a_checkpoint(&mut cluster, true).await?;
+    cluster.start(old)?;
+    ensure!(cluster.settle(SETTLE).await? == new, "leadership moved again");
+    let log = cluster.members[old].log();
+    let (_, since) = log.split_once("rewinds to").context("it was not rewound")?;
+    ensure!(since.contains("no longer has") && since.contains("copies the data"), "not copied");
     cluster.check_logs()
 }
 

@@ -172,6 +172,10 @@ async fn as_client(member: &Member) -> Result<i64> {
 async fn what_nobody_acknowledged_is_not_seen_before_a_standby_has_it() -> Result<()> {
     let (cluster, leader) = quorum("sync-visible", true).await?;
     let standbys: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
+    // As long as both are heard one of them would lead at once; without one of the two it is restarted.
+    let silent = &cluster.members[standbys[0]];
+    silent.signal(silent.agent()?, Signal::SIGSTOP)?;
+    cluster.unreachable(standbys[0], leader, SOON).await?;
     // Walreceivers that do not run take nothing in, while their connections stay.
     let mut stopped = Vec::new();
     for index in &standbys {
@@ -206,6 +210,7 @@ async fn what_nobody_acknowledged_is_not_seen_before_a_standby_has_it() -> Resul
     println!("{held_out}");
     ensure!(seen.get() == 0, "a client saw what no standby has");
     ensure!(as_client(member).await.is_err(), "a client got in");
+    silent.signal(silent.agent()?, Signal::SIGCONT)?;
     for (index, pid) in stopped {
         // It may have been ended by its own server meanwhile.
         let _ = cluster.members[index].signal(pid, Signal::SIGCONT);

@@ -1,0 +1,22 @@
+//! The storm: clusters of the built binary are broken in every way that the host allows, while clients
+//! write down what they asked and what came of it; checkers look for an explanation of that.
+//!
+//! [`history`] is what clients wrote down; [`check`] says what is wrong with it. Both are pure: no
+//! clock, no network, the same answer for the same history. [`workload`] is what clients do, [`crew`] all
+//! clients of a run, [`nemesis`] what is done to the cluster, [`run`] the run itself, [`judge`] and
+//! [`whole`] what is looked at when it is over, [`report`] what people and machines see of it, and
+//! [`campaign`] many runs. [`patroni`] is another system that the same storm can be let loose on.
+
+pub mod campaign;
+pub mod check;
+pub mod client;
+pub mod crew;
+pub mod history;
+pub mod judge;
+pub mod nemesis;
+pub mod patroni;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod whole;
+pub mod workload;
