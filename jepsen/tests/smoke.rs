@@ -1,4 +1,7 @@
-//! Three minutes of the storm, as CI runs it. `SEED` repeats a run; its directory stays where it fails.
+//! Three minutes of the storm, as CI runs it; its directory stays where it fails.
+//!
+//! The schedule is the same each time, so that what fails was changed, unless `SEED` names another: new ones
+//! are for `make storm`, which draws them.
 
 use std::time::Duration;
 
@@ -7,9 +10,12 @@ use howdah_storm::report;
 use howdah_storm::run::{Plan, run};
 use howdah_tests::dice::number;
 
+/// Whence the schedule follows.
+const SCHEDULE: u64 = 4;
+
 #[tokio::test]
 async fn three_minutes_of_the_storm_are_explained() -> Result<()> {
-    let seed = number("SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    let seed = number("SEED").unwrap_or(SCHEDULE);
     let plan = Plan {
         seed,
         length: Duration::from_secs(180),
