@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: storm demo tour build release test lint verify fix doc perf idle commit-latency kills durable promises soak model sim sabotage pg-16 pg-18
+.PHONY: storm storm-sabotage demo tour build release test lint verify fix doc perf idle commit-latency kills durable promises soak model sim sabotage pg-16 pg-18
 
 demo: build ## three real PostgreSQL servers with their sidecars, until Ctrl-C
 	./target/debug/howdah demo $(ARGS)
@@ -30,6 +30,7 @@ sabotage: ## each guard rail switched off in turn; simulation or model must noti
 
 test: build pg-16 pg-18 ## everything, on real servers; PG=16 or PG=18: on that version only
 	@tools/needs nextest
+	cargo build --locked -p howdah-storm-shim
 	$(SABOTAGE)
 ifdef PG
 	HOWDAH_TEST_PG=$(PG) tools/with-test-root cargo nextest run --locked --workspace
@@ -78,9 +79,13 @@ kills: build ## 200 kill -9 of random processes; SEED and COUNT may be set
 	COUNT=$${COUNT:-200} tools/with-test-root cargo nextest run --locked -p howdah-tests --no-capture -E 'test(kills)'
 
 storm: build ## a cluster is broken for MINUTES (10) in every way, and its clients' histories judged; MODE, SEED, ROUNDS and AGAINST=patroni may be set
+	cargo build --locked -p howdah-storm-shim
 	@[ "$(AGAINST)" != patroni ] || tools/needs patroni
 	STORM_PATRONI=$${STORM_PATRONI:-/var/tmp/howdah-patroni/bin/patroni} \
 	  tools/with-test-root cargo run --locked -p howdah-storm -- run $(ARGS)
+
+storm-sabotage: ## the storm on clusters without guard, promise, barrier or synced store: it must find each; MINUTES (10) each
+	tools/storm-sabotage $${MINUTES:-10}
 
 durable: build ## an hour of faults with synchronous replication, every write checked; MINUTES, MODE and SEED may be set
 	MINUTES=$${MINUTES:-60} tools/with-test-root \

@@ -55,9 +55,8 @@ pub fn make(plan: &Plan, rounds: u64, dir: &Path, resume: bool) -> Result<()> {
             std::fs::remove_dir_all(&room).with_context(|| format!("remove {}", room.display()))?;
         }
         let status = Command::new(&program)
-            .args(["run", "--seed", &seed.to_string(), "--mode", &plan.mode])
-            .args(["--members", &plan.members.to_string(), "--against", &plan.against])
-            .args(["--minutes", &(plan.length.as_secs_f64() / 60.0).to_string(), "--dir"])
+            .args(Plan { seed, ..plan.clone() }.arguments())
+            .arg("--dir")
             .arg(&room)
             .env_remove("ROUNDS")
             .status()

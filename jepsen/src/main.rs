@@ -1,14 +1,14 @@
 //! `howdah-storm`: breaks a cluster of this machine, and says what its clients saw.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use howdah_storm::check::Verdict;
-use howdah_storm::run::{Plan, default_dir, run};
-use howdah_storm::{campaign, crew::Histories, patroni, report};
+use howdah_storm::run::{Plan, WITHOUT, default_dir, run};
+use howdah_storm::{campaign, crew::Histories, patroni, plain, report, shrink};
 
 /// Breaks clusters of the built binary on real PostgreSQL, and checks what their clients saw.
 ///
@@ -37,9 +37,17 @@ enum Command {
         /// Members of the cluster.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=7))]
         members: u16,
-        /// What it is let loose on; Patroni and etcd must be installed (tools/needs patroni).
-        #[arg(long, default_value = "howdah", env = "AGAINST", value_parser = ["howdah", "patroni"])]
+        /// What it is let loose on: a cluster of howdah, one of Patroni and etcd, which must be installed
+        /// (tools/needs patroni), or one plain PostgreSQL, in which nothing may be found.
+        #[arg(long, default_value = "howdah", env = "AGAINST", value_parser = ["howdah", "patroni", "postgres"])]
         against: String,
+        /// A negative control, in which something must be found: members run without this. Takes a binary that
+        /// is built for it; see tools/storm-sabotage.
+        #[arg(long, value_parser = WITHOUT.map(|(what, _, _)| what))]
+        without: Option<String>,
+        /// Does what this file says, the schedule.json of a run, and no more.
+        #[arg(long, conflicts_with_all = ["rounds", "resume"])]
+        schedule: Option<PathBuf>,
         /// Directory for histories and report; a new one below /var/tmp when left out.
         #[arg(long)]
         dir: Option<PathBuf>,
@@ -55,6 +63,14 @@ enum Command {
         /// Directory of the campaign.
         dir: PathBuf,
     },
+    /// Leaves faults out of a run that failed, as long as it fails without them.
+    Shrink {
+        /// Directory of the run.
+        dir: PathBuf,
+        /// Runs that are made for it at most.
+        #[arg(long, default_value_t = 20)]
+        tries: usize,
+    },
     /// The histories of a run are judged once more.
     Check {
         /// Directory of the run.
@@ -64,18 +80,30 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Run { minutes, seed, mode, members, against, dir, rounds, resume } => {
+        Command::Run {
+            minutes,
+            seed,
+            mode,
+            members,
+            against,
+            without,
+            schedule,
+            dir,
+            rounds,
+            resume,
+        } => {
             let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
             let length = Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0);
-            let plan = Plan { seed, length, mode, members, against };
+            let plan = Plan { seed, length, mode, members, against, without, cycles: None };
             let dir = dir.unwrap_or_else(|| default_dir(seed));
             if rounds > 1 || resume {
                 campaign::make(&plan, rounds, &dir, resume).and_then(|()| sum(&dir))
             } else {
-                storm(plan, &dir)
+                with_schedule(plan, schedule.as_deref()).and_then(|plan| storm(plan, &dir))
             }
         }
         Command::Sum { dir } => sum(&dir),
+        Command::Shrink { dir, tries } => shrink::run_in(&dir, tries).map(|_| Vec::new()),
         Command::Check { dir } => Histories::read(&dir)
             .and_then(|histories| {
                 let plan = std::fs::read_to_string(dir.join("plan.json"))?;
@@ -95,13 +123,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn sum(dir: &std::path::Path) -> Result<Vec<(String, Verdict)>> {
+/// The plan with the cycles of a file, if one was given.
+fn with_schedule(plan: Plan, file: Option<&Path>) -> Result<Plan> {
+    let Some(file) = file else { return Ok(plan) };
+    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let cycles = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
+    Ok(Plan { cycles: Some(cycles), ..plan })
+}
+
+fn sum(dir: &Path) -> Result<Vec<(String, Verdict)>> {
     let (text, verdicts) = campaign::sum(dir)?;
     print!("{text}");
     Ok(verdicts)
 }
 
-fn storm(plan: Plan, dir: &std::path::Path) -> Result<Vec<(String, Verdict)>> {
+fn storm(plan: Plan, dir: &Path) -> Result<Vec<(String, Verdict)>> {
     println!("seed {}, mode {}, into {}", plan.seed, plan.mode, dir.display());
     // One thread, for it is that which enters the clients' network; each member's clients have their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -109,6 +145,7 @@ fn storm(plan: Plan, dir: &std::path::Path) -> Result<Vec<(String, Verdict)>> {
         let weather = async {
             match plan.against.as_str() {
                 "patroni" => patroni::run(plan, dir).await,
+                "postgres" => plain::run(plan, dir).await,
                 _ => run(plan, dir).await,
             }
         };

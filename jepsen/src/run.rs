@@ -15,11 +15,11 @@ use crate::check::gaps::{Band, longest};
 use crate::check::{Anomaly, Verdict, lost};
 use crate::crew::{Crew, Histories, Seat, Seats, tables};
 use crate::judge::judge;
-use crate::nemesis::{Nemesis, Stage, Target, WHOLE};
-use crate::whole;
+use crate::nemesis::{Disks, Nemesis, Stage, Target, WHOLE};
+use crate::progress::Progress;
+use crate::schedule::{Cycle, Schedule};
+use crate::{shrink, whole};
 
-/// Shorter and longer than a lease of 5 s, and than three of them.
-const LENGTHS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(16));
 /// So many bytes may be lost where replication is asynchronous: `maximum_lag_on_failover`, and what these
 /// clients write from the last renewal to the end of the lease, a switch to another segment included.
 const LOST: u64 = (1 << 20) + (24 << 20);
@@ -39,10 +39,43 @@ pub struct Plan {
     pub mode: String,
     /// Members.
     pub members: u16,
-    /// What it is let loose on: howdah or patroni.
+    /// What it is let loose on: howdah, patroni or postgres.
     #[serde(default = "howdah")]
     pub against: String,
+    /// A negative control: what keeps its members honest and is switched off, see [`WITHOUT`].
+    #[serde(default)]
+    pub without: Option<String>,
+    /// What is done, where it is not drawn from the seed; then `length` is only what is shown.
+    #[serde(default)]
+    pub cycles: Option<Vec<Cycle>>,
 }
+
+impl Plan {
+    /// What `howdah-storm` is told for such a run, but for its seed's fellows, schedule and directory.
+    pub fn arguments(&self) -> Vec<String> {
+        let minutes = self.length.as_secs_f64() / 60.0;
+        let mut arguments = vec!["run".to_owned()];
+        let mut add = |flag: &str, value: String| arguments.extend([flag.to_owned(), value]);
+        add("--seed", self.seed.to_string());
+        add("--mode", self.mode.clone());
+        add("--members", self.members.to_string());
+        add("--against", self.against.clone());
+        add("--minutes", minutes.to_string());
+        if let Some(what) = &self.without {
+            add("--without", what.clone());
+        }
+        arguments
+    }
+}
+
+/// What can be switched off, and the variable of a member's environment that does it. All but the guard's
+/// deadline takes a binary that is built with the feature `sabotage`.
+pub const WITHOUT: [(&str, &str, &str); 4] = [
+    ("guard", "HOWDAH_TEST_GUARD_DISABLED", "1"),
+    ("store-sync", "HOWDAH_TEST_STORE_UNSYNCED", "1"),
+    ("promise", "HOWDAH_TEST_RAIL_OFF", "promise"),
+    ("barrier", "HOWDAH_TEST_RAIL_OFF", "barrier"),
+];
 
 fn howdah() -> String {
     "howdah".to_owned()
@@ -114,13 +147,15 @@ pub trait System {
 pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
     prepare(&plan, dir)?;
     let net = if Net::possible() { Some(Net::new(plan.members)?) } else { None };
-    let options = Options { members: plan.members, ..options(&plan.mode) };
+    let options = options(&plan);
     let mut cluster = match &net {
         Some(net) => Cluster::in_network("storm", options, net)?,
         None => Cluster::new("storm", options)?,
     };
     let volumes = volumes(&mut cluster)?;
-    let (kinds, mut skipped) = kinds(net.is_some(), !volumes.is_empty(), &plan.mode);
+    let disks = Disks::prepare(&mut cluster)?;
+    let can = [net.is_some(), !volumes.is_empty(), disks.is_some()];
+    let (kinds, mut skipped) = kinds(can, &plan.mode);
     for one in &skipped {
         println!("SKIPPED {one}");
     }
@@ -128,8 +163,13 @@ pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
     let leader = cluster.leader().await?;
     cluster.members[leader].psql(&tables())?;
     let crew = Crew::start(&seats(&cluster, net.as_ref()), dir, plan.seed)?;
-    let mut stage = Stage { cluster: &mut cluster, net: net.as_ref(), volumes: &volumes };
-    let weathered = weather(&plan, &kinds, &mut stage, crew).await?;
+    let mut stage = Stage {
+        cluster: &mut cluster,
+        net: net.as_ref(),
+        volumes: &volumes,
+        disks: disks.as_ref(),
+    };
+    let weathered = weather(&plan, &kinds, &mut stage, crew, dir).await?;
     let mut verdicts = weathered.verdicts;
     let versions = versions(&cluster).await?;
     if weathered.whole {
@@ -187,11 +227,17 @@ pub(crate) async fn weather(
     kinds: &[Nemesis],
     system: &mut impl System,
     crew: Crew,
+    dir: &Path,
 ) -> Result<Weathered> {
+    let mut schedule = match &plan.cycles {
+        Some(cycles) => Schedule::given(cycles, kinds).map_err(anyhow::Error::msg)?,
+        None => Schedule::drawn(plan.seed, kinds),
+    };
     let quiet = quiet_rate(&crew).await?;
     println!("{quiet:.0} acknowledgements a second without faults");
     let mut done = Vec::new();
-    let ended = faults(plan, kinds, system, &crew, &mut done).await;
+    let file = dir.join(shrink::SCHEDULE);
+    let ended = faults(plan, &mut schedule, &file, system, &crew, &mut done).await;
     let ended = match ended {
         Ok(()) => system.settle().await.map(|_| ()),
         Err(why) => Err(why),
@@ -238,10 +284,10 @@ fn volumes(cluster: &mut Cluster) -> Result<Vec<Volume>> {
 }
 
 /// What this machine can do, and what it cannot, with why.
-fn kinds(net: bool, volumes: bool, mode: &str) -> (Vec<Nemesis>, Vec<String>) {
+fn kinds([net, volumes, disks]: [bool; 3], mode: &str) -> (Vec<Nemesis>, Vec<String>) {
     let (mut kinds, mut skipped) = (Vec::new(), Vec::new());
     for one in Nemesis::all() {
-        match one.lacks(net, volumes) {
+        match one.lacks(net, volumes, disks) {
             None if mode == "off" && one == Nemesis::Wiped => {
                 skipped
                     .push(format!("{}: nobody could list what went with the machine", one.name()));
@@ -257,8 +303,18 @@ fn kinds(net: bool, volumes: bool, mode: &str) -> (Vec<Nemesis>, Vec<String>) {
     (kinds, skipped)
 }
 
-fn options(mode: &str) -> Options {
-    if mode == "off" { Options::default() } else { Options::synchronous(mode, true) }
+fn options(plan: &Plan) -> Options {
+    let mut options = match plan.mode.as_str() {
+        "off" => Options::default(),
+        mode => Options::synchronous(mode, true),
+    };
+    options.members = plan.members;
+    for (what, variable, value) in WITHOUT {
+        if plan.without.as_deref() == Some(what) {
+            options.env.insert(variable.to_owned(), value.to_owned());
+        }
+    }
+    options
 }
 
 /// Acknowledgements a second while nothing is broken.
@@ -278,45 +334,47 @@ async fn quiet_rate(crew: &Crew) -> Result<f64> {
 
 async fn faults(
     plan: &Plan,
-    kinds: &[Nemesis],
+    schedule: &mut Schedule,
+    file: &Path,
     system: &mut impl System,
     crew: &Crew,
     done: &mut Vec<Done>,
 ) -> Result<()> {
-    let mut dice = Dice(plan.seed);
-    let (end, mut hand) = (Instant::now() + plan.length, Vec::new());
-    while Instant::now() < end {
-        // Each kind comes once before any comes again.
-        if hand.is_empty() {
-            hand = kinds.to_vec();
-        }
-        let fault = hand.swap_remove(dice.throw(hand.len()));
-        let one = one_fault(system, crew, fault, &mut dice).await;
-        let one = one.with_context(|| {
-            format!("fault {}: {}; seed {}", done.len() + 1, fault.name(), plan.seed)
-        })?;
-        println!(
-            "{:4.0} s  {:17} {}{}{}: {} ms without an acknowledgement",
-            crew.began.elapsed().as_secs_f64(),
-            one.fault,
-            one.member,
-            if one.led { ", who led" } else { "" },
-            one.beside.as_ref().map_or_else(String::new, |other| format!(", beside {other}")),
-            one.outage.as_millis()
-        );
+    let (end, progress) = (Instant::now() + plan.length, Progress::new(plan.length));
+    let (endless, mut begun) = (!schedule.ends(), Vec::new());
+    while !endless || Instant::now() < end {
+        let Some(cycle) = schedule.next() else { break };
+        begun.push(cycle.clone());
+        // Before it begins: the one that a run breaks off in is the one that is looked for.
+        std::fs::write(file, serde_json::to_string_pretty(&begun)?)?;
+        let nth = done.len() + 1;
+        let counted = || format!("fault {nth}, {} acknowledgements", crew.acks());
+        let one = progress.during(one_fault(system, crew, &cycle), counted).await;
+        let one = one
+            .with_context(|| format!("fault {nth}: {}; seed {}", cycle.fault.name(), plan.seed))?;
+        println!("{}", told(&one, crew.began.elapsed()));
         done.push(one);
     }
     Ok(())
 }
 
-async fn one_fault(
-    system: &mut impl System,
-    crew: &Crew,
-    fault: Nemesis,
-    dice: &mut Dice,
-) -> Result<Done> {
+/// One line about a fault that is over.
+fn told(one: &Done, at: Duration) -> String {
+    let beside = one.beside.as_ref().map_or_else(String::new, |other| format!(", beside {other}"));
+    format!(
+        "{:4.0} s  {:17} {}{}{beside}: {} ms without an acknowledgement",
+        at.as_secs_f64(),
+        one.fault,
+        one.member,
+        if one.led { ", who led" } else { "" },
+        one.outage.as_millis()
+    )
+}
+
+async fn one_fault(system: &mut impl System, crew: &Crew, cycle: &Cycle) -> Result<Done> {
+    let (fault, mut dice) = (cycle.fault, Dice(cycle.number));
     let (names, leader) = (system.names(), system.settle().await?);
-    let other = (leader + 1 + dice.throw(names.len() - 1)) % names.len();
+    let other = (leader + 1 + dice.throw(names.len().max(2) - 1)) % names.len();
     let index = match fault.target() {
         Target::Candidate => system.candidate(other).await?,
         Target::Standby => other,
@@ -324,10 +382,9 @@ async fn one_fault(
         Target::Anybody if dice.throw(2) == 0 => other,
         Target::Anybody => leader,
     };
-    let length = dice.between(LENGTHS.0, LENGTHS.1);
     let now = || u64::try_from(crew.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let from = now();
-    let beside = system.befall(fault, index, length, dice).await?;
+    let beside = system.befall(fault, index, cycle.length(), &mut dice).await?;
     system.settle().await?;
     let served = now();
     wait_for("clients are served again", system.patience(), || async {

@@ -9,6 +9,7 @@ use howdah_tests::{Cluster, wait_for};
 
 use crate::check::lost::Kept;
 use crate::check::{Anomaly, Verdict};
+use crate::one_log;
 
 /// What logs say that needs no explanation: a part of the line, and why it may stand there.
 const EXPLAINED: [(&str, &str); 2] = [
@@ -37,7 +38,8 @@ pub struct Whole {
 pub async fn look(cluster: &Cluster, limit: Duration) -> Result<Whole> {
     let mut verdicts = vec![
         ("same data everywhere".to_owned(), same_data(cluster, limit).await?),
-        ("logs".to_owned(), logs(cluster)),
+        ("one log".to_owned(), one_log::look(cluster, limit).await?),
+        ("what is logged".to_owned(), logs(cluster)),
     ];
     let mut skipped = Vec::new();
     match structure(cluster, limit).await? {

@@ -35,6 +35,8 @@ pub struct Member {
     pub rest_port: u16,
     /// Network namespace that it runs in.
     pub netns: Option<String>,
+    /// Environment of its own, beside that of all members.
+    pub env: BTreeMap<String, String>,
     ground: Ground,
     child: Option<Child>,
     starts: u32,
@@ -64,6 +66,7 @@ impl Member {
             control_port: ground.port + 10 + index,
             rest_port: ground.port + 20 + index,
             netns: None,
+            env: BTreeMap::new(),
             ground: ground.clone(),
             child: None,
             starts: 0,
@@ -147,7 +150,7 @@ impl Member {
             None => Command::new(&self.ground.howdah),
         };
         command.arg("run").arg("-c").arg(self.dir.join("howdah.yml")).args(flags);
-        command.envs(env).env(
+        command.envs(env).envs(&self.env).env(
             "HOWDAH_LOG",
             "info,howdah_agent=debug,howdah_consensus=debug,howdah_postgres=debug,openraft=error",
         );

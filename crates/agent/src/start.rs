@@ -28,6 +28,8 @@ use crate::shell::{Context, End, News, Shell, put};
 const FEATURE_LEVEL: u32 = 1;
 /// Voters at most; further members follow without a vote.
 const VOTERS_MAX: usize = 5;
+/// A disk that hangs must not keep an agent from ending, nor another one from beginning.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// How the agent's process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,8 +207,13 @@ impl Agent {
         for task in &tasks {
             task.abort();
         }
-        if let Err(error) = context.node.shutdown().await {
-            tracing::warn!("the replicated log did not end in good order: {error}");
+        match tokio::time::timeout(LAST_WRITES, context.node.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!("the replicated log did not end in good order: {error}");
+            }
+            // What was acknowledged is durable all the same.
+            Err(_) => tracing::warn!("the replicated log did not end within {LAST_WRITES:?}"),
         }
         match end {
             End::Orderly => {

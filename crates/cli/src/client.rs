@@ -112,6 +112,22 @@ async fn ask(endpoint: &str) -> Result<Reached, String> {
     }
 }
 
+/// Asks the member at `address` itself, whatever it knows of the others.
+///
+/// # Errors
+/// Why it did not answer, in words.
+pub async fn ask_one<T>(
+    address: &str,
+    question: impl AsyncFnOnce(&mut Client) -> Result<tonic::Response<T>, tonic::Status>,
+) -> Result<T, String> {
+    let channel = channel::lazy(address, CONNECT).map_err(|why| why.to_string())?;
+    let mut client = ControlClient::new(channel);
+    match tokio::time::timeout(ANSWER, question(&mut client)).await {
+        Ok(answer) => answer.map(tonic::Response::into_inner).map_err(|status| plain(&status)),
+        Err(_) => Err("no answer".to_owned()),
+    }
+}
+
 /// The innermost cause: `Connection refused` rather than `transport error`.
 fn plain(status: &tonic::Status) -> String {
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);

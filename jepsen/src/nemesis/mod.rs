@@ -6,6 +6,7 @@ mod company;
 mod cut;
 mod data;
 mod phase;
+mod sync;
 
 use std::time::Duration;
 
@@ -14,19 +15,22 @@ use howdah_rpc::control::RestartRequest;
 use howdah_tests::dice::Dice;
 use howdah_tests::net::Net;
 use howdah_tests::{Cluster, Fault, Volume, wait_for};
+use serde::{Deserialize, Serialize};
 
 use crate::run::System;
 pub(crate) use bother::bother;
 pub(crate) use company::Company;
 pub(crate) use cut::{Ports, cut};
+pub use sync::Disks;
 
 /// The cluster is whole again after a fault within this time, or something is wrong.
 pub const WHOLE: Duration = Duration::from_secs(90);
 /// What an operator or a client does in a bad moment goes on for at most this long.
 const SHORT: Duration = Duration::from_secs(5);
 
-/// One way to break things.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One way to break things. In files it goes by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Nemesis {
     /// One that is done to a member's processes, or to its network as a whole.
     Member(Fault),
@@ -44,6 +48,10 @@ pub enum Nemesis {
     Flapping,
     /// Its volume is full.
     Full,
+    /// Its disk takes long to write through.
+    SyncSlow,
+    /// Its disk refuses to write through.
+    SyncFails,
     /// It dies, and comes back without its replicated log.
     LogWiped,
     /// It dies, and comes back with nothing.
@@ -93,11 +101,17 @@ pub struct Stage<'a> {
     pub net: Option<&'a Net>,
     /// The volumes of its members' data, where they have some of their own.
     pub volumes: &'a [Volume],
+    /// How its members' disks write through, where that can be changed.
+    pub disks: Option<&'a Disks>,
 }
 
 impl Stage<'_> {
     fn network(&self) -> Result<&Net> {
         self.net.context("there is no network of its own")
+    }
+
+    fn disks(&self) -> Result<&Disks> {
+        self.disks.context("nothing stands before fsync")
     }
 
     fn ports(&self) -> Ports {
@@ -151,8 +165,23 @@ impl System for Stage<'_> {
     }
 }
 
+impl From<Nemesis> for String {
+    fn from(one: Nemesis) -> Self {
+        one.name()
+    }
+}
+
+impl TryFrom<String> for Nemesis {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let found = Self::all().into_iter().find(|one| one.name() == name);
+        found.ok_or_else(|| format!("there is no fault `{name}`"))
+    }
+}
+
 impl Nemesis {
-    const OWN: [Self; 20] = [
+    const OWN: [Self; 22] = [
         Self::Deaf,
         Self::Mute,
         Self::Apart,
@@ -160,6 +189,8 @@ impl Nemesis {
         Self::PostgresCut,
         Self::Flapping,
         Self::Full,
+        Self::SyncSlow,
+        Self::SyncFails,
         Self::LogWiped,
         Self::Wiped,
         Self::Successor,
@@ -202,9 +233,12 @@ impl Nemesis {
         )
     }
 
-    /// What it takes that the machine lacks.
-    pub fn lacks(self, net: bool, volumes: bool) -> Option<&'static str> {
+    /// What it takes that there is not: networks, volumes, or disks of the members' own.
+    pub fn lacks(self, net: bool, volumes: bool, disks: bool) -> Option<&'static str> {
         match self {
+            Self::SyncSlow | Self::SyncFails if !disks => {
+                Some("library before fsync; cargo build -p howdah-storm-shim")
+            }
             _ if self.is_of_the_network() && !net => Some("network namespaces, which need root"),
             Self::Full if !volumes => Some("loop mounts, which need root"),
             _ => None,
@@ -253,6 +287,8 @@ impl Nemesis {
                 fault.befall(stage.cluster, stage.net, index, length, dice).await
             }
             Self::Full => data::fill(stage, index, length).await,
+            Self::SyncSlow => stage.disks()?.slow(index, length, dice).await,
+            Self::SyncFails => stage.disks()?.fail(index, length).await,
             Self::LogWiped => data::wipe(stage, index, length, data::Wipe::Log).await,
             Self::Wiped => data::wipe(stage, index, length, data::Wipe::Everything).await,
             Self::Successor => phase::successor(stage, index, dice).await,

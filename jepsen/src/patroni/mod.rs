@@ -93,7 +93,7 @@ pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
         return Err(why.context(format!("its logs: {}", home.keep().display())));
     }
     let crew = Crew::start(&rival.seats(), dir, plan.seed)?;
-    let weathered = weather(&plan, &KINDS, &mut rival, crew).await?;
+    let weathered = weather(&plan, &KINDS, &mut rival, crew, dir).await?;
     let versions = rival.versions(&parts);
     if !weathered.whole {
         println!("its logs: {}", home.keep().display());

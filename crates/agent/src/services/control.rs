@@ -11,8 +11,8 @@ use howdah_core::{ClusterState, Epoch, MemberName, Timings};
 use howdah_rpc::control::control_server::Control;
 use howdah_rpc::control::{
     ClusterStatus, Event, EventsRequest, ExplainRequest, ExplainResponse, FailoverRequest,
-    FenceRequest, GetConfigRequest, GetConfigResponse, HistoryRequest, HistoryResponse,
-    LostRequest, LostResponse, PauseRequest, Progress, ReinitRequest, ReloadRequest,
+    FenceRequest, GetConfigRequest, GetConfigResponse, HistoryRequest, HistoryResponse, LogRequest,
+    LogResponse, LostRequest, LostResponse, PauseRequest, Progress, ReinitRequest, ReloadRequest,
     ReloadResponse, RestartRequest, ResumeRequest, StatusRequest, SwitchoverRequest,
     UnfenceRequest,
 };
@@ -22,7 +22,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{lost, operations, upkeep};
+use super::{log, lost, operations, upkeep};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -147,6 +147,11 @@ impl Control for Desk {
 
     async fn lost(&self, _: Request<LostRequest>) -> Result<Response<LostResponse>, Status> {
         lost::answer(self).await.map(Response::new)
+    }
+
+    async fn log(&self, _: Request<LogRequest>) -> Result<Response<LogResponse>, Status> {
+        let applied = self.node.applied().borrow().clone();
+        log::answer(&self.me, &applied).map(Response::new)
     }
 
     async fn explain(

@@ -1,6 +1,7 @@
 //! The gRPC services of a member, beside the log's own.
 
 pub mod control;
+mod log;
 mod lost;
 pub mod operations;
 pub mod peer;

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use howdah_agent::config::{Config, ConfigError, DEFAULT_PATH};
+use howdah_rpc::control::{ClusterStatus, LogRequest, LogResponse};
 use serde::Serialize;
 
 use crate::args::Global;
-use crate::client;
+use crate::client::{self, Client};
 use crate::failure::{DONE, Failure, REFUSED};
 use crate::output;
 use crate::output::doctor::{self, Finding, Severity};
@@ -24,7 +25,10 @@ pub(super) async fn run(global: &Global) -> Result<u8, Failure> {
     let mut findings = here(global);
     match client::endpoints(global) {
         Ok(endpoints) => match client::reach(&endpoints).await {
-            Ok(reached) => findings.extend(doctor::findings(&reached.status)),
+            Ok(reached) => {
+                findings.extend(doctor::findings(&reached.status));
+                findings.extend(doctor::disagreement(&logs(&reached.status).await));
+            }
             Err(why) => findings.push(Finding {
                 severity: Severity::Error,
                 member: String::new(),
@@ -42,6 +46,16 @@ pub(super) async fn run(global: &Global) -> Result<u8, Failure> {
     let view = DoctorView { healthy: findings.is_empty(), findings };
     output::print(&output::render(global.output, &view, || doctor::for_people(&view.findings))?)?;
     Ok(if view.healthy { DONE } else { REFUSED })
+}
+
+/// What each member's copy of the log says; who is silent is found otherwise.
+async fn logs(status: &ClusterStatus) -> Vec<LogResponse> {
+    let mut logs = Vec::new();
+    for member in &status.members {
+        let ask = async |client: &mut Client| client.log(LogRequest {}).await;
+        logs.extend(client::ask_one(&member.control_address, ask).await);
+    }
+    logs
 }
 
 /// The configuration file that is here, if one is.

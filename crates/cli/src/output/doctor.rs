@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use howdah_rpc::control::{ClusterStatus, Member};
+use howdah_rpc::control::{ClusterStatus, LogResponse, Member};
 use serde::Serialize;
 
 /// How bad it is.
@@ -140,6 +140,26 @@ fn versions(status: &ClusterStatus, found: &mut Vec<Finding>) {
     }
 }
 
+/// Members that applied the same entries of the log and hold different states: a fault of howdah, or of
+/// a machine's memory. Such answers come at different moments: only equal indexes can be compared.
+pub fn disagreement(logs: &[LogResponse]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (nth, one) in logs.iter().enumerate() {
+        let same = |other: &&LogResponse| other.applied_index == one.applied_index;
+        for other in logs[nth + 1..].iter().filter(same) {
+            if other.state_checksum != one.state_checksum {
+                let what = format!(
+                    "{} and {} hold different states after entry {} of the log",
+                    one.member, other.member, one.applied_index
+                );
+                let remedy = "`howdah pause`, keep the raft directories of both, and report it";
+                found.push(finding(Severity::Error, "", what, remedy));
+            }
+        }
+    }
+    found
+}
+
 /// For people.
 pub fn for_people(found: &[Finding]) -> String {
     if found.is_empty() {
@@ -187,6 +207,20 @@ mod tests {
     fn a_healthy_cluster_has_no_findings() {
         assert_eq!(findings(&status()), []);
         assert_eq!(for_people(&[]), "All is well.\n");
+    }
+
+    #[test]
+    fn members_that_disagree_are_found_where_they_can_be_compared() {
+        let log = |member: &str, applied_index, state_checksum| LogResponse {
+            member: member.into(),
+            applied_index,
+            state_checksum,
+            timelines: Vec::new(),
+        };
+        assert_eq!(disagreement(&[log("n1", 7, 1), log("n2", 7, 1), log("n3", 8, 2)]), []);
+        let found = disagreement(&[log("n1", 7, 1), log("n2", 8, 3), log("n3", 7, 2)]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].what.starts_with("n1 and n3"), "{found:?}");
     }
 
     #[test]

@@ -28,6 +28,16 @@ pub struct Applied {
     pub state: Arc<ClusterState>,
 }
 
+impl Applied {
+    /// CRC-32 of the state: members that applied the same entries have the same.
+    ///
+    /// # Errors
+    /// If the state has no encoded form.
+    pub fn checksum(&self) -> Result<u32, serde_json::Error> {
+        serde_json::to_vec(&*self.state).map(|bytes| crc32fast::hash(&bytes))
+    }
+}
+
 struct Inner {
     last_applied: Option<LogId>,
     membership: StoredMembership,

@@ -186,14 +186,20 @@ impl Opening<'_> {
         if !path.join("db").is_file() {
             return Err(self.corrupt(format!("{} is missing", path.display())));
         }
-        SledDisk::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::StorageFull => self.io(error),
-            _ => self.corrupt(format!("{}: {error}", path.display())),
-        })
+        SledDisk::open(&path).map_err(|error| self.unread(&path.display().to_string(), error))
+    }
+
+    /// What the operating system refuses says nothing of the contents, and may go better another time; all
+    /// else is damage.
+    fn unread(&self, what: &str, error: io::Error) -> OpenError {
+        if error.raw_os_error().is_some() {
+            return self.io(error);
+        }
+        self.corrupt(format!("{what}: {error}"))
     }
 
     fn identity(&self, disk: &dyn Disk, mark: &Mark) -> Result<Identity, OpenError> {
-        let record = disk.get(IDENTITY).map_err(|error| self.corrupt(error.to_string()))?;
+        let record = disk.get(IDENTITY).map_err(|error| self.unread("its identity", error))?;
         let record = record.ok_or_else(|| self.corrupt("its identity is missing"))?;
         let json: String = unseal(IDENTITY.as_bytes(), &record)
             .map_err(|why| self.corrupt(format!("its identity: {why}")))?;
@@ -212,7 +218,7 @@ impl Opening<'_> {
                 unseal(VOTE.as_bytes(), &record)
                     .map_err(|why| self.corrupt(format!("its vote: {why}")))?,
             ),
-            Err(error) => return Err(self.corrupt(format!("its vote: {error}"))),
+            Err(error) => return Err(self.unread("its vote", error)),
         };
         if vote.partial_cmp(&mark.vote).is_some_and(|order| order.is_ge()) {
             return Ok(vote);
@@ -228,7 +234,7 @@ impl Opening<'_> {
 
     /// Reads the whole log; answers its last entry.
     fn log(&self, disk: &dyn Disk, mark: &Mark) -> Result<Option<LogId>, OpenError> {
-        let damaged = |error: io::Error| self.corrupt(error.to_string());
+        let damaged = |error: io::Error| self.unread("its log", error);
         if let Some(purged) = mark.purged {
             // A purge that was interrupted is finished here.
             disk.cut(Bound::Unbounded, Bound::Included(purged.index)).map_err(damaged)?;
@@ -302,18 +308,25 @@ impl Opening<'_> {
         Ok(Parts { mark, disk, identity, facts, snapshot })
     }
 
-    /// A store that failed once stays refused, whatever a second look would say.
+    /// A store that failed once stays refused, whatever a second look would say. Where not even that can be
+    /// written, it is the disk that fails, on which the engine panics as on damage: another look is needed.
     fn remember(&self, error: OpenError) -> OpenError {
-        if error.is_damage() {
-            let written = File::create(self.dir.join("refused"))
-                .and_then(|mut file| file.write_all(error.to_string().as_bytes()).map(|()| file))
-                .and_then(|file| file.sync_all())
-                .and_then(|()| sync_dir(self.dir));
-            if let Err(error) = written {
-                tracing::warn!(%error, "the refusal of the raft store could not be noted");
-            }
+        if !error.is_damage() {
+            return error;
         }
-        error
+        let path = self.dir.join("refused");
+        let written = File::create(&path)
+            .and_then(|mut file| file.write_all(error.to_string().as_bytes()).map(|()| file))
+            .and_then(|file| file.sync_all())
+            .and_then(|()| sync_dir(self.dir));
+        let Err(why) = written else { return error };
+        tracing::warn!(%error, "the raft store cannot be read, nor its disk be written");
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "{} stays, and refuses the store", path.display());
+        }
+        self.io(why)
     }
 }
 

@@ -455,6 +455,18 @@ async fn missing_and_cut_files_are_refused() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_system_refuses_is_no_damage_and_is_tried_again() {
+    let sound = sound_store().await;
+    // A directory where the engine removes a file: the system says EISDIR.
+    let in_the_way = sound.path().join("db-1/snap.1");
+    fs::create_dir(&in_the_way).unwrap();
+    let error = reopen(sound.path()).err().unwrap();
+    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+    fs::remove_dir(&in_the_way).unwrap();
+    opened_settled(sound.path()).await;
+}
+
 const VICTIM_DIR: &str = "HOWDAH_STORE_VICTIM";
 
 /// The child's part: writes until it is killed, and prints what was acknowledged.
