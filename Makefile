@@ -30,7 +30,7 @@ sabotage: ## each guard rail switched off in turn; simulation or model must noti
 
 test: build pg-16 pg-18 ## everything, on real servers; PG=16 or PG=18: on that version only
 	@tools/needs nextest
-	cargo build --locked -p howdah-storm-shim
+	cargo build --locked -p howdah-test-shim
 	$(SABOTAGE)
 ifdef PG
 	HOWDAH_TEST_PG=$(PG) tools/with-test-root cargo nextest run --locked --workspace
@@ -79,7 +79,7 @@ kills: build ## 200 kill -9 of random processes; SEED and COUNT may be set
 	COUNT=$${COUNT:-200} tools/with-test-root cargo nextest run --locked -p howdah-tests --no-capture -E 'test(kills)'
 
 storm: build ## a cluster is broken for MINUTES (10) in every way, and its clients' histories judged; MODE, SEED, ROUNDS and AGAINST=patroni may be set
-	cargo build --locked -p howdah-storm-shim
+	cargo build --locked -p howdah-test-shim
 	@[ "$(AGAINST)" != patroni ] || tools/needs patroni
 	STORM_PATRONI=$${STORM_PATRONI:-/var/tmp/howdah-patroni/bin/patroni} \
 	  tools/with-test-root cargo run --locked -p howdah-storm -- run $(ARGS)

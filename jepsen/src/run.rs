@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use howdah_tests::dice::Dice;
 use howdah_tests::net::Net;
-use howdah_tests::{Cluster, Options, Volume, wait_for};
+use howdah_tests::{Cluster, Disks, Options, Volume, wait_for};
 use serde::{Deserialize, Serialize};
 
 use crate::check::gaps::{Band, longest};
 use crate::check::{Anomaly, Verdict, lost};
 use crate::crew::{Crew, Histories, Seat, Seats, tables};
 use crate::judge::judge;
-use crate::nemesis::{Disks, Nemesis, Stage, Target, WHOLE};
+use crate::nemesis::{Nemesis, Stage, Target, WHOLE};
 use crate::progress::Progress;
 use crate::schedule::{Cycle, Schedule};
 use crate::{shrink, whole};
@@ -173,7 +173,7 @@ pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
     let mut verdicts = weathered.verdicts;
     let versions = versions(&cluster).await?;
     if weathered.whole {
-        let whole = whole::look(&cluster, WHOLE).await?;
+        let whole = whole::look(&cluster, &weathered.faults, WHOLE).await?;
         verdicts.extend(whole.verdicts);
         if plan.mode == "off" {
             let kept = whole::kept(&cluster).await?;

@@ -9,18 +9,30 @@ use howdah_tests::{Cluster, wait_for};
 
 use crate::check::lost::Kept;
 use crate::check::{Anomaly, Verdict};
+use crate::nemesis::Nemesis;
 use crate::one_log;
+use crate::run::Done;
 
-/// What logs say that needs no explanation: a part of the line, and why it may stand there.
-const EXPLAINED: [(&str, &str); 2] = [
-    (
-        "the lease ran out: the guard killed PostgreSQL",
-        "a leader that is cut off, or whose agent stands still, for longer than its lease",
-    ),
-    (
-        "failed to send RaftMsg to RaftCore",
-        "a peer's message that comes while this member's Raft ends, which openraft calls an error",
-    ),
+/// An error that may stand in a log.
+struct Explained {
+    /// A part of the line.
+    part: &'static str,
+    /// Only where there was such a fault.
+    after: Option<Nemesis>,
+}
+
+const EXPLAINED: [Explained; 5] = [
+    // A leader that is cut off, or whose agent stands still, for longer than its lease.
+    Explained { part: "the lease ran out: the guard killed PostgreSQL", after: None },
+    // A peer's message that comes while this member's Raft ends, which openraft calls an error.
+    Explained { part: "failed to send RaftMsg to RaftCore", after: None },
+    // A disk that refuses to write through ends its member, whose layers each say so.
+    Explained { part: "Input/output error (os error 5)", after: Some(Nemesis::SyncFails) },
+    Explained {
+        part: "the replicated log failed; PostgreSQL is killed",
+        after: Some(Nemesis::SyncFails),
+    },
+    Explained { part: "failed to receive from RaftCore", after: Some(Nemesis::SyncFails) },
 ];
 
 /// What was found, and what could not be looked at.
@@ -35,11 +47,11 @@ pub struct Whole {
 ///
 /// # Errors
 /// If a server cannot be asked.
-pub async fn look(cluster: &Cluster, limit: Duration) -> Result<Whole> {
+pub async fn look(cluster: &Cluster, faults: &[Done], limit: Duration) -> Result<Whole> {
     let mut verdicts = vec![
         ("same data everywhere".to_owned(), same_data(cluster, limit).await?),
         ("one log".to_owned(), one_log::look(cluster, limit).await?),
-        ("what is logged".to_owned(), logs(cluster)),
+        ("what is logged".to_owned(), logs(cluster, faults)),
     ];
     let mut skipped = Vec::new();
     match structure(cluster, limit).await? {
@@ -130,13 +142,16 @@ pub async fn kept(cluster: &Cluster) -> Result<Vec<Kept>> {
 }
 
 /// Panics, and errors that nobody explains.
-fn logs(cluster: &Cluster) -> Verdict {
+fn logs(cluster: &Cluster, faults: &[Done]) -> Verdict {
+    let had = |fault: Nemesis| faults.iter().any(|one| one.fault == fault.name());
+    let expected = EXPLAINED.iter().filter(|one| one.after.is_none_or(had));
+    let expected: Vec<&str> = expected.map(|one| one.part).collect();
     let (mut found, mut lines) = (Vec::new(), 0);
     for member in &cluster.members {
         for line in member.log().lines() {
             lines += 1;
             let panicked = line.contains("panicked at");
-            let explained = EXPLAINED.iter().any(|(part, _)| line.contains(part));
+            let explained = expected.iter().any(|part| line.contains(part));
             if panicked || (line.contains(" ERROR ") && !explained) {
                 found.push(bad("log", format!("{}: {line}", member.name)));
             }

@@ -8,6 +8,7 @@ pub mod checks;
 pub mod cluster;
 pub mod dice;
 pub mod directed;
+pub mod disks;
 pub mod fault;
 pub mod ground;
 pub mod member;
@@ -16,6 +17,7 @@ pub mod volume;
 pub mod writer;
 
 pub use cluster::{Cluster, Options};
+pub use disks::Disks;
 pub use fault::Fault;
 pub use ground::{Ground, wait_for};
 pub use member::Member;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use howdah_rpc::control::FailoverRequest;
-use howdah_tests::{Cluster, Options, Volume, wait_for};
+use howdah_tests::checks::{acks_again, first_acks, lost};
+use howdah_tests::{Cluster, Disks, Options, Volume, Writer, wait_for};
 use nix::sys::signal::Signal;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -304,4 +305,25 @@ async fn a_standby_whose_wal_was_removed_says_so_and_is_copied() -> Result<()> {
     let failover = FailoverRequest { candidate: name, dry_run: true, ..Default::default() };
     cluster.failover(leader, failover).await?;
     cluster.check_logs()
+}
+
+#[tokio::test]
+async fn a_disk_that_refuses_to_write_through_ends_its_member_until_it_is_well() -> Result<()> {
+    let mut cluster = Cluster::new("sync-fails", Options::synchronous("quorum", true))?;
+    let disks = Disks::prepare(&mut cluster)?;
+    let disks = disks.context("not built: cargo build -p howdah-test-shim")?;
+    cluster.start_all().await?;
+    let leader = cluster.leader().await?;
+    let writer = Writer::start(&cluster);
+    first_acks(&writer, 50).await?;
+    for index in [(leader + 1) % 3, leader] {
+        disks.fail(&mut cluster, index, Duration::from_secs(4)).await?;
+        let log = cluster.members[index].log();
+        ensure!(log.contains("raft store failed"), "its disk was well");
+        cluster.settle(SETTLE).await?;
+        acks_again(&writer, Instant::now()).await?;
+    }
+    let acks = writer.finish().await;
+    ensure!(lost(&cluster, &acks).await?.is_empty(), "acknowledged writes are missing");
+    cluster.check_own_logs()
 }

@@ -6,7 +6,6 @@ mod company;
 mod cut;
 mod data;
 mod phase;
-mod sync;
 
 use std::time::Duration;
 
@@ -14,14 +13,13 @@ use anyhow::{Context, Result};
 use howdah_rpc::control::RestartRequest;
 use howdah_tests::dice::Dice;
 use howdah_tests::net::Net;
-use howdah_tests::{Cluster, Fault, Volume, wait_for};
+use howdah_tests::{Cluster, Disks, Fault, Volume, wait_for};
 use serde::{Deserialize, Serialize};
 
 use crate::run::System;
 pub(crate) use bother::bother;
 pub(crate) use company::Company;
 pub(crate) use cut::{Ports, cut};
-pub use sync::Disks;
 
 /// The cluster is whole again after a fault within this time, or something is wrong.
 pub const WHOLE: Duration = Duration::from_secs(90);
@@ -110,8 +108,8 @@ impl Stage<'_> {
         self.net.context("there is no network of its own")
     }
 
-    fn disks(&self) -> Result<&Disks> {
-        self.disks.context("nothing stands before fsync")
+    fn disks(&self) -> Result<Disks> {
+        self.disks.cloned().context("nothing stands before fsync")
     }
 
     fn ports(&self) -> Ports {
@@ -237,7 +235,7 @@ impl Nemesis {
     pub fn lacks(self, net: bool, volumes: bool, disks: bool) -> Option<&'static str> {
         match self {
             Self::SyncSlow | Self::SyncFails if !disks => {
-                Some("library before fsync; cargo build -p howdah-storm-shim")
+                Some("library before fsync; cargo build -p howdah-test-shim")
             }
             _ if self.is_of_the_network() && !net => Some("network namespaces, which need root"),
             Self::Full if !volumes => Some("loop mounts, which need root"),
@@ -288,7 +286,7 @@ impl Nemesis {
             }
             Self::Full => data::fill(stage, index, length).await,
             Self::SyncSlow => stage.disks()?.slow(index, length, dice).await,
-            Self::SyncFails => stage.disks()?.fail(index, length).await,
+            Self::SyncFails => stage.disks()?.fail(stage.cluster, index, length).await,
             Self::LogWiped => data::wipe(stage, index, length, data::Wipe::Log).await,
             Self::Wiped => data::wipe(stage, index, length, data::Wipe::Everything).await,
             Self::Successor => phase::successor(stage, index, dice).await,

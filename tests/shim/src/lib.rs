@@ -1,7 +1,7 @@
 //! A disk that is slow to write through, or refuses to: stands before libc's `fsync` and `fdatasync` in a
 //! member's processes (`LD_PRELOAD`).
 //!
-//! Each call reads the file that `STORM_SYNC_FILE` names: `slow MILLISECONDS` waits before it syncs, `fail`
+//! Each call reads the file that `TEST_SYNC_FILE` names: `slow MILLISECONDS` waits before it syncs, `fail`
 //! gives EIO without syncing; without the file, or with anything else in it, libc's own is done. No state, no
 //! allocation: it runs in the midst of anything, after a fork too.
 
@@ -19,7 +19,7 @@ enum Mood {
     Fails,
 }
 
-const NAME: &CStr = c"STORM_SYNC_FILE";
+const NAME: &CStr = c"TEST_SYNC_FILE";
 
 fn mood() -> Mood {
     let mut text = [0_u8; 32];
