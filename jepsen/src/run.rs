@@ -171,7 +171,7 @@ pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
     };
     let weathered = weather(&plan, &kinds, &mut stage, crew, dir).await?;
     let mut verdicts = weathered.verdicts;
-    let versions = versions(&cluster).await?;
+    let versions = versions(&cluster)?;
     if weathered.whole {
         let whole = whole::look(&cluster, &weathered.faults, WHOLE).await?;
         verdicts.extend(whole.verdicts);
@@ -261,11 +261,14 @@ fn was_whole(ended: Result<()>, faults: usize) -> Verdict {
     }
 }
 
-async fn versions(cluster: &Cluster) -> Result<String> {
-    let howdah = std::process::Command::new(&cluster.ground.howdah).arg("--version").output()?;
-    let howdah = String::from_utf8_lossy(&howdah.stdout).trim().to_owned();
-    let server = cluster.members[cluster.leader().await?].psql("SHOW server_version")?;
-    Ok(format!("{howdah}, PostgreSQL {server}"))
+/// By their programs: a cluster that does not become whole may have no server to ask.
+fn versions(cluster: &Cluster) -> Result<String> {
+    let first = |program: &Path| -> Result<String> {
+        let output = std::process::Command::new(program).arg("--version").output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let ground = &cluster.ground;
+    Ok(format!("{}, {}", first(&ground.howdah)?, first(&ground.bin_dir.join("postgres"))?))
 }
 
 /// Each member's data gets a volume of its own, where the machine can.

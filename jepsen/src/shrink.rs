@@ -32,8 +32,11 @@ pub fn shrink<T: Clone>(
         while at < kept.len() && left > 0 {
             let end = (at + part).min(kept.len());
             let rest = [&kept[..at], &kept[end..]].concat();
+            if rest.is_empty() {
+                break;
+            }
             left -= 1;
-            if !rest.is_empty() && fails(&rest)? {
+            if fails(&rest)? {
                 kept = rest;
             } else {
                 at = end;

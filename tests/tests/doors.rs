@@ -90,10 +90,11 @@ async fn a_wrong_major_version_and_a_foreign_raft_directory_are_refused_by_name(
     let (one, two) = ((leader + 1) % 3, (leader + 2) % 3);
     cluster.members[one].kill_node();
     let version = cluster.members[one].data_dir().join("PG_VERSION");
+    let right = std::fs::read(&version)?;
     std::fs::write(&version, "13\n")?;
     let log = refuses(&mut cluster, one).await?;
     ensure!(log.contains("belongs to 13"), "it did not say which version: {log}");
-    std::fs::write(&version, "15\n")?;
+    std::fs::write(&version, right)?;
     // The raft directory of another member, as after a mix-up of volumes.
     cluster.members[two].kill_node();
     let (mine, theirs) =
