@@ -70,14 +70,7 @@ pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
         })
         .await?;
     }
-    Ok(Outcome {
-        plan,
-        faults: weathered.faults,
-        verdicts: weathered.verdicts,
-        histories: weathered.histories,
-        skipped: Vec::new(),
-        versions,
-    })
+    Ok(weathered.outcome(plan, versions))
 }
 
 impl Plain {

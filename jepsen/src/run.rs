@@ -220,6 +220,14 @@ pub(crate) struct Weathered {
     pub whole: bool,
 }
 
+impl Weathered {
+    /// Where nothing else is looked at.
+    pub fn outcome(self, plan: Plan, versions: String) -> Outcome {
+        let Self { faults, verdicts, histories, .. } = self;
+        Outcome { plan, faults, verdicts, histories, skipped: Vec::new(), versions }
+    }
+}
+
 /// One fault after the other, and what clients saw. A system that does not become whole again is judged by
 /// what was seen until then.
 pub(crate) async fn weather(

@@ -98,14 +98,7 @@ pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
     if !weathered.whole {
         println!("its logs: {}", home.keep().display());
     }
-    Ok(Outcome {
-        plan,
-        faults: weathered.faults,
-        verdicts: weathered.verdicts,
-        histories: weathered.histories,
-        skipped: Vec::new(),
-        versions,
-    })
+    Ok(weathered.outcome(plan, versions))
 }
 
 /// Where a program is: by its variable, or by PATH.
