@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure;
@@ -389,7 +390,18 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
     let code = if error.use_stderr() { failure::USAGE } else { failure::DONE };
     // Nothing is left to be done when not even this can be printed.
     let _ = error.print();
+    if names_a_cluster(error) {
+        eprintln!(
+            "\n  tip: unlike patronictl, howdah takes no name of a cluster: --endpoint or -c leads to it"
+        );
+    }
     ExitCode::from(code)
+}
+
+/// Whether there is a word too many, as where somebody types what patronictl asks for.
+fn names_a_cluster(error: &clap::Error) -> bool {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return false };
+    error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-')
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::process::{Command, Stdio};
 
 /// A command line, split at blanks (`''` is an empty word), and what its error must name.
-const WRONG: [(&str, &str); 72] = [
+const WRONG: [(&str, &str); 74] = [
     ("", "Usage"),
     ("frobnicate", "frobnicate"),
     ("lst", "'list'"),
@@ -69,6 +69,8 @@ const WRONG: [(&str, &str); 72] = [
     ("fence n1 n2", "n2"),
     ("unfence", "MEMBER"),
     ("show-config x", "x"),
+    ("switchover main --candidate n2", "no name of a cluster"),
+    ("list main", "no name of a cluster"),
     ("psql -r king", "king"),
     ("dsn -r king", "king"),
     ("dsn --format xml", "xml"),
