@@ -1,5 +1,6 @@
 //! The clients of a run: one set of them beside each member, in its network, so that a primary that is
-//! cut off is cut off together with clients; and one that finds whichever is writable.
+//! cut off is cut off together with clients; one that finds whichever is writable; and one that a load balancer
+//! leads there.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -116,6 +117,12 @@ pub struct Seat {
     pub netns: Option<String>,
 }
 
+impl Seat {
+    fn place(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+}
+
 /// All members.
 #[derive(Clone, Debug)]
 pub struct Seats {
@@ -123,12 +130,14 @@ pub struct Seats {
     pub members: Vec<Seat>,
     /// The network of clients that belong to no member.
     pub clients: Option<String>,
+    /// Port on 127.0.0.1, in that network, of a load balancer that leads to who can be written to.
+    pub balancer: Option<u16>,
 }
 
-fn config_of(seats: &[Seat]) -> Config {
+fn config_of<'a>(places: impl IntoIterator<Item = (&'a str, u16)>) -> Config {
     let mut config = Config::new();
-    for seat in seats {
-        config.host(&seat.host).port(seat.port);
+    for (host, port) in places {
+        config.host(host).port(port);
     }
     config
         .user("tester")
@@ -151,7 +160,7 @@ impl Crew {
             let recorder = Recorder::create(&path, began);
             Ok(Arc::new(recorder.with_context(|| format!("create {}", path.display()))?))
         };
-        let mut anywhere = config_of(&seats.members);
+        let mut anywhere = config_of(seats.members.iter().map(Seat::place));
         anywhere.target_session_attrs(TargetSessionAttrs::ReadWrite);
         let mut crew = Self {
             began,
@@ -166,12 +175,17 @@ impl Crew {
             counter: (Counter::default(), recorder("counter")?),
         };
         for (seat, number) in seats.members.iter().zip(1..) {
-            let config = config_of(std::slice::from_ref(seat));
+            let config = config_of([seat.place()]);
             let place = Place { config, node: Some(seat.name.clone()), pace: PACE };
             crew.spawn(place, seat.netns.clone(), Dice(seed ^ number))?;
         }
         let place = Place { config: crew.anywhere.clone(), node: None, pace: PACE };
         crew.spawn(place, seats.clients.clone(), Dice(seed))?;
+        if let Some(port) = seats.balancer {
+            let config = config_of([("127.0.0.1", port)]);
+            let place = Place { config, node: None, pace: PACE };
+            crew.spawn(place, seats.clients.clone(), Dice(!seed))?;
+        }
         Ok(crew)
     }
 

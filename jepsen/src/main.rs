@@ -41,10 +41,10 @@ enum Command {
         /// (tools/needs patroni), or one plain PostgreSQL, in which nothing may be found.
         #[arg(long, default_value = "howdah", env = "AGAINST", value_parser = ["howdah", "patroni", "postgres"])]
         against: String,
-        /// A negative control, in which something must be found: members run without this. Takes a binary that
-        /// is built for it; see tools/storm-sabotage.
+        /// A negative control, in which something must be found: members run without this; may be given again.
+        /// Takes a binary that is built for it; see tools/storm-sabotage.
         #[arg(long, value_parser = WITHOUT.map(|(what, _, _)| what))]
-        without: Option<String>,
+        without: Vec<String>,
         /// Does what this file says, the schedule.json of a run, and no more.
         #[arg(long, conflicts_with_all = ["rounds", "resume"])]
         schedule: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! Whether all members hold the same replicated state, and PostgreSQL the timelines that it records.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use howdah_rpc::control::{LogRequest, LogResponse, Timeline};
@@ -9,18 +9,26 @@ use howdah_tests::{Cluster, wait_for};
 
 use crate::check::{Anomaly, Verdict};
 
-/// Looks at both; members that are a moment behind are waited for.
+/// Limit of one answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Looks at both; members that are a moment behind, or do not answer at once, are waited for.
 ///
 /// # Errors
-/// If a member cannot be asked.
+/// If a member cannot be asked in time.
 pub async fn look(cluster: &Cluster, limit: Duration) -> Result<Verdict> {
     let mut seen = Seen::default();
-    let mut logs = Vec::new();
-    let end = std::time::Instant::now() + limit;
+    let (mut logs, mut silent) = (Vec::new(), None);
+    let end = Instant::now() + limit;
     while !seen.settled(&logs) {
-        ensure!(std::time::Instant::now() < end, "members never applied the same entry: {logs:?}");
-        logs = all(cluster).await?;
-        seen.add(&logs);
+        ensure!(Instant::now() < end, "members did not apply the same entry: {logs:?}; {silent:?}");
+        match tokio::time::timeout(ANSWER, all(cluster)).await.map_err(Into::into).flatten() {
+            Ok(answers) => {
+                logs = answers;
+                seen.add(&logs);
+            }
+            Err(why) => silent = Some(why),
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let leader = cluster.leader().await?;

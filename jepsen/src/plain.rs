@@ -59,7 +59,8 @@ pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
         port: plain.ground.port,
         netns: None,
     };
-    let crew = Crew::start(&Seats { members: vec![seat], clients: None }, dir, plan.seed)?;
+    let crew =
+        Crew::start(&Seats { members: vec![seat], clients: None, balancer: None }, dir, plan.seed)?;
     let weathered = weather(&plan, &KINDS, &mut plain, crew, dir).await?;
     let versions = plain.psql("SELECT 'PostgreSQL ' || current_setting('server_version')")?;
     if weathered.whole {

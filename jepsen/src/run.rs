@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use howdah_tests::dice::Dice;
 use howdah_tests::net::Net;
-use howdah_tests::{Cluster, Disks, Options, Volume, wait_for};
+use howdah_tests::{Cluster, Disks, Haproxy, Machine, Options, wait_for};
 use serde::{Deserialize, Serialize};
 
 use crate::check::gaps::{Band, longest};
@@ -44,7 +44,7 @@ pub struct Plan {
     pub against: String,
     /// A negative control: what keeps its members honest and is switched off, see [`WITHOUT`].
     #[serde(default)]
-    pub without: Option<String>,
+    pub without: Vec<String>,
     /// What is done, where it is not drawn from the seed; then `length` is only what is shown.
     #[serde(default)]
     pub cycles: Option<Vec<Cycle>>,
@@ -61,7 +61,7 @@ impl Plan {
         add("--members", self.members.to_string());
         add("--against", self.against.clone());
         add("--minutes", minutes.to_string());
-        if let Some(what) = &self.without {
+        for what in &self.without {
             add("--without", what.clone());
         }
         arguments
@@ -152,9 +152,9 @@ pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
         Some(net) => Cluster::in_network("storm", options, net)?,
         None => Cluster::new("storm", options)?,
     };
-    let volumes = volumes(&mut cluster)?;
+    let machines = Machine::prepare(&mut cluster, VOLUME)?;
     let disks = Disks::prepare(&mut cluster)?;
-    let can = [net.is_some(), !volumes.is_empty(), disks.is_some()];
+    let can = [net.is_some(), !machines.is_empty(), disks.is_some()];
     let (kinds, mut skipped) = kinds(can, &plan.mode);
     for one in &skipped {
         println!("SKIPPED {one}");
@@ -162,11 +162,17 @@ pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
     cluster.start_all().await?;
     let leader = cluster.leader().await?;
     cluster.members[leader].psql(&tables())?;
-    let crew = Crew::start(&seats(&cluster, net.as_ref()), dir, plan.seed)?;
+    let clients = net.as_ref().map(|net| net.name(Net::CLIENTS));
+    let balancer = Haproxy::start(&cluster, clients.as_deref())?;
+    if balancer.is_none() {
+        skipped.push("clients of a load balancer: haproxy is not installed".to_owned());
+    }
+    let balancer = balancer.as_ref().map(|balancer| balancer.write);
+    let crew = Crew::start(&Seats { balancer, ..seats(&cluster, clients) }, dir, plan.seed)?;
     let mut stage = Stage {
         cluster: &mut cluster,
         net: net.as_ref(),
-        volumes: &volumes,
+        machines: &machines,
         disks: disks.as_ref(),
     };
     let weathered = weather(&plan, &kinds, &mut stage, crew, dir).await?;
@@ -198,17 +204,14 @@ pub(crate) fn prepare(plan: &Plan, dir: &Path) -> Result<()> {
     Ok(std::fs::write(dir.join("plan.json"), serde_json::to_string_pretty(plan)?)?)
 }
 
-fn seats(cluster: &Cluster, net: Option<&Net>) -> Seats {
+fn seats(cluster: &Cluster, clients: Option<String>) -> Seats {
     let seat = |member: &howdah_tests::Member| Seat {
         name: member.name.clone(),
         host: member.host.clone(),
         port: member.pg_port,
         netns: member.netns.clone(),
     };
-    Seats {
-        members: cluster.members.iter().map(seat).collect(),
-        clients: net.map(|net| net.name(Net::CLIENTS)),
-    }
+    Seats { members: cluster.members.iter().map(seat).collect(), clients, balancer: None }
 }
 
 /// What came of the faults.
@@ -279,21 +282,6 @@ fn versions(cluster: &Cluster) -> Result<String> {
     Ok(format!("{}, {}", first(&ground.howdah)?, first(&ground.bin_dir.join("postgres"))?))
 }
 
-/// Each member's data gets a volume of its own, where the machine can.
-fn volumes(cluster: &mut Cluster) -> Result<Vec<Volume>> {
-    let mut volumes = Vec::new();
-    for member in &mut cluster.members {
-        let at = member.dir.join("volume");
-        let Some(volume) = Volume::new(&at, VOLUME, cluster.ground.user)? else {
-            return Ok(Vec::new());
-        };
-        member.data = at.join("data");
-        volumes.push(volume);
-    }
-    cluster.configure()?;
-    Ok(volumes)
-}
-
 /// What this machine can do, and what it cannot, with why.
 fn kinds([net, volumes, disks]: [bool; 3], mode: &str) -> (Vec<Nemesis>, Vec<String>) {
     let (mut kinds, mut skipped) = (Vec::new(), Vec::new());
@@ -321,7 +309,7 @@ fn options(plan: &Plan) -> Options {
     };
     options.members = plan.members;
     for (what, variable, value) in WITHOUT {
-        if plan.without.as_deref() == Some(what) {
+        if plan.without.iter().any(|one| one == what) {
             options.env.insert(variable.to_owned(), value.to_owned());
         }
     }

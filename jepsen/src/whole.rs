@@ -17,22 +17,22 @@ use crate::run::Done;
 struct Explained {
     /// A part of the line.
     part: &'static str,
-    /// Only where there was such a fault.
-    after: Option<Nemesis>,
+    /// Only where there was one of such faults; none: always.
+    after: &'static [Nemesis],
 }
 
-const EXPLAINED: [Explained; 5] = [
+/// A store that cannot be written ends its member, whose layers each say so.
+const STORE_FAILS: &[Nemesis] = &[Nemesis::SyncFails, Nemesis::LogFull];
+
+const EXPLAINED: [Explained; 6] = [
     // A leader that is cut off, or whose agent stands still, for longer than its lease.
-    Explained { part: "the lease ran out: the guard killed PostgreSQL", after: None },
+    Explained { part: "the lease ran out: the guard killed PostgreSQL", after: &[] },
     // A peer's message that comes while this member's Raft ends, which openraft calls an error.
-    Explained { part: "failed to send RaftMsg to RaftCore", after: None },
-    // A disk that refuses to write through ends its member, whose layers each say so.
-    Explained { part: "Input/output error (os error 5)", after: Some(Nemesis::SyncFails) },
-    Explained {
-        part: "the replicated log failed; PostgreSQL is killed",
-        after: Some(Nemesis::SyncFails),
-    },
-    Explained { part: "failed to receive from RaftCore", after: Some(Nemesis::SyncFails) },
+    Explained { part: "failed to send RaftMsg to RaftCore", after: &[] },
+    Explained { part: "Input/output error (os error 5)", after: &[Nemesis::SyncFails] },
+    Explained { part: "No space left on device (os error 28)", after: &[Nemesis::LogFull] },
+    Explained { part: "the replicated log failed; PostgreSQL is killed", after: STORE_FAILS },
+    Explained { part: "failed to receive from RaftCore", after: STORE_FAILS },
 ];
 
 /// What was found, and what could not be looked at.
@@ -144,7 +144,8 @@ pub async fn kept(cluster: &Cluster) -> Result<Vec<Kept>> {
 /// Panics, and errors that nobody explains.
 fn logs(cluster: &Cluster, faults: &[Done]) -> Verdict {
     let had = |fault: Nemesis| faults.iter().any(|one| one.fault == fault.name());
-    let expected = EXPLAINED.iter().filter(|one| one.after.is_none_or(had));
+    let expected =
+        EXPLAINED.iter().filter(|one| one.after.is_empty() || one.after.iter().copied().any(had));
     let expected: Vec<&str> = expected.map(|one| one.part).collect();
     let (mut found, mut lines) = (Vec::new(), 0);
     for member in &cluster.members {

@@ -22,7 +22,7 @@ async fn three_minutes_of_the_storm_are_explained() -> Result<()> {
         mode: "quorum".into(),
         members: 3,
         against: "howdah".into(),
-        without: None,
+        without: Vec::new(),
         cycles: None,
     };
     let dir = std::env::temp_dir().join(format!("howdah-storm-smoke-{}", std::process::id()));

@@ -4,16 +4,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 
 use crate::cluster::Cluster;
 use crate::dice::Dice;
-use anyhow::{Context, Result, ensure};
+use crate::manager;
 
-/// From the end of a member to its next start.
-const RESTART: Duration = Duration::from_secs(1);
-/// A member whose disk is well answers within this time.
-const PATIENCE: Duration = Duration::from_secs(60);
 const LIBRARY: &str = "libhowdah_test_shim.so";
 
 /// The file that each member's processes read before they write through.
@@ -53,30 +51,15 @@ impl Disks {
         self.put(index, "well")
     }
 
-    /// Each write-through fails, for a while. A member whose store fails ends; here is the service manager's
-    /// part, which starts it again a second later, until it stays.
+    /// Each write-through fails, for a while. A member whose store fails ends, and is started again.
     ///
     /// # Errors
     /// If the member cannot be told or started, or does not answer when its disk is well again.
     pub async fn fail(&self, cluster: &mut Cluster, index: usize, length: Duration) -> Result<()> {
         self.put(index, "fail")?;
-        let end = Instant::now() + length;
-        while Instant::now() < end {
-            tokio::time::sleep(RESTART.min(end.saturating_duration_since(Instant::now()))).await;
-            start_if_ended(cluster, index)?;
-        }
+        manager::keep_running(cluster, index, length).await?;
         self.put(index, "well")?;
-        let limit = Instant::now() + PATIENCE;
-        // Three answers a second apart: one that is about to end answers too.
-        let mut answers = 0;
-        while answers < 3 {
-            ensure!(Instant::now() < limit, "{} does not answer", cluster.members[index].name);
-            tokio::time::sleep(RESTART).await;
-            let ended = start_if_ended(cluster, index)?;
-            let answered = !ended && cluster.status_of(index).await.is_ok();
-            answers = if answered { answers + 1 } else { 0 };
-        }
-        Ok(())
+        manager::until_it_stays(cluster, index).await
     }
 
     /// What a member's processes find when they read its file.
@@ -87,14 +70,6 @@ impl Disks {
         fs::write(&fresh, what)?;
         fs::rename(&fresh, file).with_context(|| format!("write {}", file.display()))
     }
-}
-
-fn start_if_ended(cluster: &mut Cluster, index: usize) -> Result<bool> {
-    let ended = !cluster.members[index].is_running();
-    if ended {
-        cluster.start(index)?;
-    }
-    Ok(ended)
 }
 
 /// Beside this program, or one directory above, where test programs have it.

@@ -14,15 +14,18 @@ use nix::unistd::Pid;
 
 use crate::cluster::Options;
 use crate::ground::Ground;
+use crate::net;
 
 /// One member of a test's cluster.
 pub struct Member {
     /// Its name.
     pub name: String,
-    /// Its directory: `raft`, `howdah.yml`, logs, and `data` unless that is elsewhere.
+    /// Its directory: `howdah.yml`, logs, and `data` and `raft` unless those are elsewhere.
     pub dir: PathBuf,
     /// Its data directory.
     pub data: PathBuf,
+    /// Where its replicated log lies.
+    pub raft: PathBuf,
     /// Further PostgreSQL parameters, YAML lines.
     pub parameters: String,
     /// Its address.
@@ -60,6 +63,7 @@ impl Member {
             name: name.to_owned(),
             dir: ground.dir.join(name),
             data: ground.dir.join(name).join("data"),
+            raft: ground.dir.join(name).join("raft"),
             parameters: String::new(),
             host: host.to_owned(),
             pg_port: ground.port + index,
@@ -106,10 +110,9 @@ impl Member {
         fs::create_dir_all(&self.dir)?;
         let profile = if *ttl < 5 { "fast" } else { "default" };
         let partners = partners.join(", ");
-        let dir = self.dir.display();
         let text = format!(
             "scope: test\nname: {name}\nprofile: {profile}\ninsecure: true\nstop_timeout: 20\n\
-             raft:\n  data_dir: {dir}/raft\n  self_addr: {host}:{control}\n  \
+             raft:\n  data_dir: {raft}\n  self_addr: {host}:{control}\n  \
              bind_addr: {host}:{control}\n  partner_addrs: [{partners}]\n\
              restapi: {{ listen: '{host}:{rest}', connect_address: '{host}:{rest}' }}\n\
              postgresql:\n  listen: {host}:{pg}\n  connect_address: {host}:{pg}\n  \
@@ -119,6 +122,7 @@ impl Member {
              {extra}",
             name = self.name,
             data = self.data.display(),
+            raft = self.raft.display(),
             parameters = self.parameters,
             host = self.host,
             control = self.control_port,
@@ -141,14 +145,7 @@ impl Member {
     pub fn start(&mut self, flags: &[&str], env: &BTreeMap<String, String>) -> Result<()> {
         self.starts += 1;
         let log = File::create(self.dir.join(format!("howdah.{}.log", self.starts)))?;
-        let mut command = match &self.netns {
-            Some(ns) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", ns]).arg(&self.ground.howdah);
-                command
-            }
-            None => Command::new(&self.ground.howdah),
-        };
+        let mut command = net::command(self.netns.as_deref(), &self.ground.howdah);
         command.arg("run").arg("-c").arg(self.dir.join("howdah.yml")).args(flags);
         command.envs(env).envs(&self.env).env(
             "HOWDAH_LOG",

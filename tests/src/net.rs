@@ -4,6 +4,7 @@
 //! Invariants: names carry this process's id; the host's own namespace and routes are not touched;
 //! what was made is removed on drop.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::process::Command;
 
@@ -169,6 +170,16 @@ impl Net {
 pub fn enter(name: &str) -> Result<()> {
     let file = File::open(format!("/run/netns/{name}")).context("open the namespace")?;
     setns(file, CloneFlags::CLONE_NEWNET).context("enter the namespace")
+}
+
+/// Runs a program in a namespace. Unlike `ip netns exec` it sees the mounts of all others, and keeps none of them
+/// when they are taken away.
+pub fn command(netns: Option<&str>, program: impl AsRef<OsStr>) -> Command {
+    let Some(name) = netns else { return Command::new(program) };
+    // It becomes what it is told to run: the child is the program itself.
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{name}")).arg("--").arg(program);
+    command
 }
 
 impl Drop for Net {

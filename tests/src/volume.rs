@@ -141,6 +141,16 @@ impl Volume {
         Ok(false)
     }
 
+    /// Takes it away, and mounts what the disk holds.
+    ///
+    /// # Errors
+    /// What the tools say, or that somebody has files open there for too long.
+    pub fn remount(&self) -> Result<()> {
+        self.detach()?;
+        self.until_unused()?;
+        self.mount()
+    }
+
     /// Repairs it, as a person would after an error.
     ///
     /// # Errors

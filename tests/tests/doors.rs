@@ -97,8 +97,7 @@ async fn a_wrong_major_version_and_a_foreign_raft_directory_are_refused_by_name(
     std::fs::write(&version, right)?;
     // The raft directory of another member, as after a mix-up of volumes.
     cluster.members[two].kill_node();
-    let (mine, theirs) =
-        (cluster.members[one].dir.join("raft"), cluster.members[two].dir.join("raft"));
+    let (mine, theirs) = (cluster.members[one].raft.clone(), cluster.members[two].raft.clone());
     std::fs::rename(&mine, mine.with_extension("kept"))?;
     std::fs::rename(&theirs, &mine)?;
     let log = refuses(&mut cluster, one).await?;

@@ -3,11 +3,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use howdah_tests::{Cluster, Member, Options, wait_for};
+use howdah_tests::{Cluster, Haproxy, Member, Options, wait_for};
 use nix::sys::signal::Signal;
 
 const SETTLE: Duration = Duration::from_secs(60);
@@ -181,51 +180,6 @@ async fn every_path_answers_as_the_table_says_on_real_members() -> Result<()> {
     cluster.check_logs()
 }
 
-/// A process that ends with the value.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn haproxy(cluster: &Cluster, write: u16, read: u16) -> Result<Option<Running>> {
-    let servers: Vec<String> = cluster
-        .members
-        .iter()
-        .map(|member| {
-            format!(
-                "    server {} {}:{} maxconn 100 check port {}",
-                member.name, member.host, member.pg_port, member.rest_port
-            )
-        })
-        .collect();
-    let text = include_str!("../fixtures/haproxy/haproxy.cfg")
-        .replace("{write}", &write.to_string())
-        .replace("{read}", &read.to_string())
-        .replace("{primary_servers}", &servers.join("\n"))
-        .replace("{replica_servers}", &servers.join("\n"));
-    let file = cluster.ground.dir.join("haproxy.cfg");
-    std::fs::write(&file, text)?;
-    let spawned = Command::new("haproxy")
-        .args(["-db", "-f"])
-        .arg(&file)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(cluster.ground.dir.join("haproxy.log"))?)
-        .spawn();
-    match spawned {
-        Ok(child) => Ok(Some(Running(child))),
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("SKIPPED: haproxy is not installed; `tools/needs haproxy`");
-            Ok(None)
-        }
-        Err(why) => Err(why.into()),
-    }
-}
-
 /// Asks through the load balancer which port serves, and whether it is in recovery.
 async fn served_by(port: u16) -> Result<(String, bool)> {
     let dsn = format!(
@@ -244,8 +198,7 @@ async fn served_by(port: u16) -> Result<(String, bool)> {
 #[tokio::test]
 async fn a_load_balancer_made_for_patroni_follows_a_switchover_and_a_failover() -> Result<()> {
     let mut cluster = Cluster::healthy("haproxy", Options::default()).await?;
-    let (write, read) = (cluster.ground.port + 30, cluster.ground.port + 31);
-    let Some(_running) = haproxy(&cluster, write, read)? else { return Ok(()) };
+    let Some(balancer) = Haproxy::start(&cluster, None)? else { return Ok(()) };
     let mut leader = cluster.leader().await?;
     for step in ["start", "switchover", "death"] {
         match step {
@@ -262,13 +215,13 @@ async fn a_load_balancer_made_for_patroni_follows_a_switchover_and_a_failover() 
         }
         let wanted = (cluster.members[leader].pg_port.to_string(), false);
         wait_for(&format!("after {step}: writes go to the leader"), SETTLE, || async {
-            let found = served_by(write).await?;
+            let found = served_by(balancer.write).await?;
             ensure!(found == wanted, "{found:?} instead of {wanted:?}");
             Ok(())
         })
         .await?;
         wait_for(&format!("after {step}: reads go to a replica"), SETTLE, || async {
-            let (port, recovers) = served_by(read).await?;
+            let (port, recovers) = served_by(balancer.read).await?;
             ensure!(recovers, "{port} is no replica");
             Ok(())
         })

@@ -6,6 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use howdah_tests::dice::Dice;
+use howdah_tests::{Machine, manager};
+use nix::sys::signal::Signal;
 
 use super::{SHORT, Stage};
 
@@ -18,12 +21,44 @@ pub(super) enum Wipe {
     Everything,
 }
 
-/// The volume is full for a while. Whoever writes there notices.
+const NO_VOLUMES: &str = "it has no volumes of its own";
+
+/// The volume of the data is full for a while. Whoever writes there notices.
 pub(super) async fn fill(stage: &Stage<'_>, index: usize, length: Duration) -> Result<()> {
-    let volume = stage.volumes.get(index).context("it has no volume of its own")?;
+    let volume = &stage.machines.get(index).context(NO_VOLUMES)?.data;
     volume.fill()?;
     tokio::time::sleep(length).await;
     volume.free()
+}
+
+/// The volume of the replicated log is full for a while; who cannot go on without ends, and is started again. What
+/// the log grows by in that time may still fit into what it has: now and then the agent dies, and must begin so.
+pub(super) async fn fill_log(
+    stage: &mut Stage<'_>,
+    index: usize,
+    length: Duration,
+    dice: &mut Dice,
+) -> Result<()> {
+    let volume = &stage.machines.get(index).context(NO_VOLUMES)?.log;
+    volume.fill()?;
+    if dice.throw(2) == 0 {
+        let member = &stage.cluster.members[index];
+        member.signal(member.agent()?, Signal::SIGKILL)?;
+    }
+    manager::keep_running(stage.cluster, index, length).await?;
+    volume.free()?;
+    manager::until_it_stays(stage.cluster, index).await
+}
+
+/// These machines lose their power, and have it again after a while.
+pub(super) async fn lose_power(
+    stage: &mut Stage<'_>,
+    which: &[usize],
+    length: Duration,
+) -> Result<()> {
+    Machine::lose_power(stage.cluster, stage.machines, which)?;
+    tokio::time::sleep(length.min(SHORT)).await;
+    which.iter().try_for_each(|index| stage.cluster.start(*index))
 }
 
 /// The machine dies, and another one comes in its place that has its name and address.
@@ -36,7 +71,7 @@ pub(super) async fn wipe(
     let member = &mut stage.cluster.members[index];
     member.kill_node();
     tokio::time::sleep(length.min(SHORT)).await;
-    remove(&member.dir.join("raft"))?;
+    remove(&member.raft)?;
     if what == Wipe::Everything {
         let data = member.data_dir();
         remove(&data)?;

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use howdah_rpc::control::RestartRequest;
 use howdah_tests::dice::Dice;
 use howdah_tests::net::Net;
-use howdah_tests::{Cluster, Disks, Fault, Volume, wait_for};
+use howdah_tests::{Cluster, Disks, Fault, Machine, wait_for};
 use serde::{Deserialize, Serialize};
 
 use crate::run::System;
@@ -44,8 +44,14 @@ pub enum Nemesis {
     PostgresCut,
     /// It is cut off and back again, several times a second.
     Flapping,
-    /// Its volume is full.
+    /// The volume of its data is full.
     Full,
+    /// The volume of its replicated log is full.
+    LogFull,
+    /// Its machine loses power: what was not written through is gone.
+    PowerLost,
+    /// All machines lose power.
+    Blackout,
     /// Its disk takes long to write through.
     SyncSlow,
     /// Its disk refuses to write through.
@@ -97,8 +103,8 @@ pub struct Stage<'a> {
     pub cluster: &'a mut Cluster,
     /// Its network, where it has one of its own.
     pub net: Option<&'a Net>,
-    /// The volumes of its members' data, where they have some of their own.
-    pub volumes: &'a [Volume],
+    /// The volumes of its members, where they have some of their own.
+    pub machines: &'a [Machine],
     /// How its members' disks write through, where that can be changed.
     pub disks: Option<&'a Disks>,
 }
@@ -179,7 +185,7 @@ impl TryFrom<String> for Nemesis {
 }
 
 impl Nemesis {
-    const OWN: [Self; 22] = [
+    const OWN: [Self; 25] = [
         Self::Deaf,
         Self::Mute,
         Self::Apart,
@@ -187,6 +193,9 @@ impl Nemesis {
         Self::PostgresCut,
         Self::Flapping,
         Self::Full,
+        Self::LogFull,
+        Self::PowerLost,
+        Self::Blackout,
         Self::SyncSlow,
         Self::SyncFails,
         Self::LogWiped,
@@ -238,7 +247,9 @@ impl Nemesis {
                 Some("library before fsync; cargo build -p howdah-test-shim")
             }
             _ if self.is_of_the_network() && !net => Some("network namespaces, which need root"),
-            Self::Full if !volumes => Some("loop mounts, which need root"),
+            Self::Full | Self::LogFull | Self::PowerLost | Self::Blackout if !volumes => {
+                Some("loop mounts, which need root")
+            }
             _ => None,
         }
     }
@@ -285,6 +296,12 @@ impl Nemesis {
                 fault.befall(stage.cluster, stage.net, index, length, dice).await
             }
             Self::Full => data::fill(stage, index, length).await,
+            Self::LogFull => data::fill_log(stage, index, length, dice).await,
+            Self::PowerLost => data::lose_power(stage, &[index], length).await,
+            Self::Blackout => {
+                let all: Vec<usize> = (0..stage.cluster.members.len()).collect();
+                data::lose_power(stage, &all, length).await
+            }
             Self::SyncSlow => stage.disks()?.slow(index, length, dice).await,
             Self::SyncFails => stage.disks()?.fail(stage.cluster, index, length).await,
             Self::LogWiped => data::wipe(stage, index, length, data::Wipe::Log).await,

@@ -140,7 +140,7 @@ impl Rival<'_> {
             netns: Some(node.netns.clone()),
         };
         let members = self.nodes.iter().map(seat).collect();
-        Seats { members, clients: Some(self.net.name(Net::CLIENTS)) }
+        Seats { members, clients: Some(self.net.name(Net::CLIENTS)), balancer: None }
     }
 
     fn versions(&self, parts: &Parts) -> String {
