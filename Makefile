@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: storm storm-sabotage demo tour build release test lint verify fix doc perf idle commit-latency kills durable promises soak model sim sabotage pg-16 pg-18
+.PHONY: storm storm-sabotage demo tour build release test lint verify fix doc perf idle commit-latency kills durable promises deaths soak model sim sabotage pg-16 pg-18
 
 demo: build ## three real PostgreSQL servers with their sidecars, until Ctrl-C
 	./target/debug/howdah demo $(ARGS)
@@ -95,6 +95,11 @@ promises: ## what promises are for: the same schedule with them and without, RUN
 	cargo build --locked -p howdah-cli --features sabotage --target-dir target/sabotage
 	HOWDAH_TEST_PROFILE=sabotage/debug tools/with-test-root \
 	  cargo run --locked -p howdah-tests --example promises -- $${RUNS:-10}
+
+deaths: ## an agent dies at each point of a change of leader in turn; POINT does one of them alone
+	cargo build --locked -p howdah-cli --features sabotage --target-dir target/sabotage
+	HOWDAH_TEST_PROFILE=sabotage/debug tools/with-test-root \
+	  cargo run --locked -p howdah-tests --example deaths
 
 soak: ## a million renewals through the store, directory bounded
 	cargo run --locked -p howdah-consensus --example soak -- $${COUNT:-1000000}

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod cluster_config;
 pub mod config;
 pub mod counters;
+mod death;
 pub mod elephant;
 pub mod explain;
 pub mod jobs;

@@ -13,6 +13,7 @@ use nix::libc;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::start::until_gone;
+use crate::death;
 use crate::elephant::{JobError, JobOutput};
 use crate::shell::{Context, News, put};
 
@@ -46,6 +47,7 @@ pub async fn run(
         elephant.kill().await?;
         return Err(JobError("PostgreSQL did not stop in time for the hand-over".into()));
     }
+    death::point("HandOver", "stopped");
     let end = shutdown_end(context).await?;
     let ballot = receivers_ballot(context, &to, end).await?;
     let record = elephant.state().leader.clone().unwrap_or_default();
@@ -138,7 +140,10 @@ async fn transfer(
             at: context.clock.wall(),
         };
         match put(context, command, limit).await {
-            Ok(()) => return Ok(JobOutput::Stopped),
+            Ok(()) => {
+                death::point("HandOver", "taken");
+                return Ok(JobOutput::Stopped);
+            }
             Err(why) => last = why,
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

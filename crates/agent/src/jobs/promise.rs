@@ -10,6 +10,7 @@ use howdah_core::Epoch;
 use howdah_postgres::hba::HbaMode;
 
 use super::bar;
+use crate::death;
 use crate::elephant::{JobError, JobOutput};
 use crate::shell::Context;
 
@@ -20,6 +21,7 @@ const PROOF_LIMIT: Duration = Duration::from_secs(2);
 pub async fn promise(context: &Context, epoch: Epoch) -> Result<JobOutput, JobError> {
     let elephant = &context.elephant;
     elephant.promise(epoch)?;
+    death::point("Promise", "on disk");
     if elephant.postmaster().await.is_err() {
         return Ok(JobOutput::Promised(epoch));
     }

@@ -11,6 +11,7 @@ use howdah_postgres::history;
 use howdah_postgres::session::Session;
 
 use super::{bar, doors};
+use crate::death;
 use crate::elephant::{JobError, JobOutput, Seen};
 use crate::shell::{Context, put};
 use crate::troubles::Kind;
@@ -33,10 +34,14 @@ pub async fn promote(
     };
     let (session, end) = tokio::join!(bar::keep(context), disk_end);
     let (session, (end, _)) = (session?, end?);
+    death::point("Promote", "barred");
     check_against_ballot(context, epoch, end)?;
     elephant.reserve_timeline(end.timeline, timeline)?;
+    death::point("Promote", "reserved");
     elephant.leave_recovery(epoch).await?;
+    death::point("Promote", "asked");
     let seen = until_promoted(context, &session).await?;
+    death::point("Promote", "left");
     if seen.timeline != timeline {
         return Err(JobError(format!(
             "PostgreSQL began timeline {}, timeline {timeline} was granted",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use howdah_core::{Ballot, Command, Epoch, Incarnation, Position};
 use howdah_postgres::control::ControlData;
 
+use crate::death;
 use crate::elephant::JobError;
 use crate::shell::{Context, put};
 
@@ -28,6 +29,7 @@ pub async fn cast(context: &Context, vote: Vote) -> Result<(), String> {
     // A server that is down needs no proof that nothing streams to it. But an agent that is restarted
     // may see an older state of the log for a moment, and must not follow by that.
     context.elephant.promise(vote.epoch).map_err(|why| why.to_string())?;
+    death::point("ballot", "promised");
     let ballot = ballot(context, vote.incarnation).await.map_err(|why| why.to_string())?;
     let ballot = Ballot { barred: vote.barred, bar_only: vote.bar_only, ..ballot };
     let command = Command::CastBallot {

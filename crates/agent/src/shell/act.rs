@@ -12,6 +12,7 @@ use howdah_core::{
 use howdah_guard::wire::Event;
 
 use super::{Arming, Context, End, ForGuard, News, Proposal, Shell};
+use crate::death;
 use crate::elephant::{JobError, JobOutput};
 use crate::jobs;
 use crate::troubles::Kind;
@@ -100,7 +101,9 @@ impl Shell {
         tracing::debug!(%job, "begins");
         self.local.begin(job, |number| {
             let task = tokio::spawn(async move {
+                death::of_job(job, "begun");
                 let result = work.await;
+                death::of_job(job, "done");
                 let _ = outbox.send(News::JobEnded { number, job, result });
             });
             task.abort_handle()
@@ -173,7 +176,9 @@ impl Shell {
         let limit = self.context.timings.ttl / 2;
         let command = command.stamped(self.context.clock.wall());
         tokio::spawn(async move {
+            death::point(kind, "proposed");
             let result = put(&context, command, limit).await;
+            death::point(kind, "committed");
             if let (Ok(()), Some(generation)) = (&result, brings) {
                 let _ = outbox.send(News::SyncSettled(generation));
             }
@@ -190,7 +195,9 @@ impl Shell {
         let incarnation = self.lease.incarnation;
         tokio::spawn(async move {
             let vote = jobs::vote::Vote { epoch, barred, bar_only, incarnation };
+            death::point("ballot", "begun");
             let result = jobs::vote::cast(&context, vote).await;
+            death::point("ballot", "committed");
             let _ = outbox.send(News::Proposed { kind: "ballot", result });
         });
     }
@@ -202,7 +209,9 @@ impl Shell {
         let (context, outbox) = (self.context.clone(), self.outbox.clone());
         let incarnation = self.lease.incarnation;
         tokio::spawn(async move {
+            death::point("timeline", "begun");
             let result = jobs::promote::record(&context, epoch, incarnation, timeline).await;
+            death::point("timeline", "committed");
             let _ = outbox.send(News::Proposed { kind: "timeline", result });
         });
     }
