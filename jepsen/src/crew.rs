@@ -247,19 +247,21 @@ impl Crew {
         all
     }
 
-    /// Ends the clients, reads everything once more where there is a `whole` system to read from, and gives
-    /// what was written down.
+    /// Ends the clients, reads everything once more, and gives what was written down. What is not `whole` may
+    /// serve all the same; where it does not, nobody has read last.
     ///
     /// # Errors
-    /// If the last reads do not come about, or a history could not be written.
+    /// If a whole system does not let itself be read, or a history could not be written.
     pub async fn finish(mut self, whole: bool) -> Result<Histories> {
         self.stop.store(true, Ordering::SeqCst);
         for thread in self.threads.drain(..) {
             // A panic of a client is told by its message; its history ends there.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
-        if whole {
-            self.last_reads().await?;
+        if let Err(why) = self.last_reads().await
+            && whole
+        {
+            return Err(why);
         }
         Ok(Histories {
             set: self.set.1.history()?,

@@ -41,9 +41,12 @@ pub(super) async fn fill_log(
 ) -> Result<()> {
     let volume = &stage.machines.get(index).context(NO_VOLUMES)?.log;
     volume.fill()?;
-    if dice.throw(2) == 0 {
-        let member = &stage.cluster.members[index];
-        member.signal(member.agent()?, Signal::SIGKILL)?;
+    let member = &stage.cluster.members[index];
+    // It may have ended already.
+    if dice.throw(2) == 0
+        && let Ok(pid) = member.agent()
+    {
+        let _ = member.signal(pid, Signal::SIGKILL);
     }
     manager::keep_running(stage.cluster, index, length).await?;
     volume.free()?;
