@@ -29,8 +29,8 @@ const EXPLAINED: [Explained; 6] = [
     Explained { part: "the lease ran out: the guard killed PostgreSQL", after: &[] },
     // A peer's message that comes while this member's Raft ends, which openraft calls an error.
     Explained { part: "failed to send RaftMsg to RaftCore", after: &[] },
-    Explained { part: "Input/output error (os error 5)", after: &[Nemesis::SyncFails] },
-    Explained { part: "No space left on device (os error 28)", after: &[Nemesis::LogFull] },
+    Explained { part: "Input/output error", after: &[Nemesis::SyncFails] },
+    Explained { part: "No space left on device", after: &[Nemesis::LogFull] },
     Explained { part: "the replicated log failed; PostgreSQL is killed", after: STORE_FAILS },
     Explained { part: "failed to receive from RaftCore", after: STORE_FAILS },
 ];
