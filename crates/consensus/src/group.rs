@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use crate::Options;
+use crate::memory::Memory;
 use crate::store::{Identity, Keeper};
 use crate::types::MAX_MESSAGE_BYTES;
 
@@ -49,6 +50,7 @@ pub(crate) struct Group {
     keeper: Keeper,
     channels: Mutex<BTreeMap<String, Channel>>,
     addresses: Mutex<BTreeMap<u64, String>>,
+    memory: Mutex<Memory>,
     fatal: watch::Sender<Option<Fatal>>,
 }
 
@@ -62,6 +64,7 @@ impl Group {
             keeper,
             channels: Mutex::default(),
             addresses: Mutex::default(),
+            memory: Mutex::default(),
             fatal,
         }
     }
@@ -130,6 +133,11 @@ impl Group {
     pub fn client_of(&self, node: u64) -> Result<RaftClient<Channel>, BadAddress> {
         let address = lock(&self.addresses).get(&node).cloned().unwrap_or_default();
         self.client(&address)
+    }
+
+    /// What other nodes acknowledged to this one.
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        lock(&self.memory)
     }
 
     pub fn envelope(&self, target: u64, payload: Vec<u8>) -> Envelope {

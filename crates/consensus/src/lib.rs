@@ -13,6 +13,7 @@ mod bootstrap;
 mod core;
 mod group;
 mod membership;
+mod memory;
 mod network;
 mod propose;
 mod service;

@@ -151,6 +151,17 @@ fn next_step(core: &Core, metrics: &RaftMetrics<Types>) -> Option<(Change, bool)
     Some((Change::AddVoterIds(BTreeSet::from([*ready])), true))
 }
 
+/// A node that lacks what it had acknowledged may have voted, too, for what it knows nothing of: it is one no more.
+async fn retire_who_went_back(core: &Core) {
+    let gone_back = core.group.memory().gone_back();
+    for id in gone_back.into_iter().filter(|id| !core.is_removed(*id)) {
+        let retire = Command::RetireNode { node_id: NodeId(id) };
+        if let Err(error) = propose(core, &retire, CHANGE_LIMIT).await {
+            tracing::warn!(node = %NodeId(id), %error, "a node whose log went back is not removed yet");
+        }
+    }
+}
+
 /// The leader's round: finishes the founding, then brings the membership one step further. Answers
 /// whether it is settled: nothing is left to do, and only news can change that.
 pub(crate) async fn tend(core: &Core) -> bool {
@@ -169,6 +180,7 @@ pub(crate) async fn tend(core: &Core) -> bool {
         }
         return false;
     }
+    retire_who_went_back(core).await;
     if core.is_removed(core.group.me) {
         // Whoever takes over removes this node.
         crate::tending::hand_on(core).await;

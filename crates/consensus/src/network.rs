@@ -4,12 +4,14 @@
 //! channel.
 //! Invariants: each call has a deadline; a peer that cannot be reached is `Unreachable` (openraft
 //! backs off), anything else `Network`; Raft's own refusals are answers, not errors.
-//! Failure: a refusal that says this node was removed ends it.
+//! Failure: a refusal that says this node was removed ends it. What a node whose log went back answers is no
+//! answer: openraft would count it as a vote or an acknowledgement, or end over it.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use howdah_core::NodeId;
 use howdah_rpc::raft::raft_client::RaftClient;
 use howdah_rpc::raft::{Answer, Envelope};
 use openraft::OptionalSend;
@@ -82,6 +84,48 @@ impl Link {
         postcard::from_bytes(&answer.payload).map_err(network)
     }
 
+    /// Takes note of what the node acknowledged, and of what it lacks although it had acknowledged it.
+    fn appended(
+        &self,
+        rpc: &AppendEntriesRequest<Types>,
+        answer: AppendEntriesResponse<Types>,
+    ) -> Result<AppendEntriesResponse<Types>, Error> {
+        self.counts()?;
+        let mut memory = self.group.memory();
+        match answer {
+            AppendEntriesResponse::Success => {
+                let last = rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
+                memory.took(self.target, rpc.vote, last);
+            }
+            AppendEntriesResponse::PartialSuccess(upto) => {
+                memory.took(self.target, rpc.vote, upto);
+            }
+            AppendEntriesResponse::Conflict => {
+                let had = memory.lacks(self.target, rpc.vote, rpc.prev_log_id);
+                drop(memory);
+                if let Some(had) = had {
+                    tracing::error!(
+                        node = %NodeId(self.target),
+                        acknowledged = had.index,
+                        "a node lacks entries that it had acknowledged, as when an older copy of its raft \
+                         directory was put back; it counts for nothing any more and is removed"
+                    );
+                    return self.counts().map(|()| answer);
+                }
+            }
+            AppendEntriesResponse::HigherVote(_) => {}
+        }
+        Ok(answer)
+    }
+
+    /// Whether the node's word is one.
+    fn counts(&self) -> Result<(), Error> {
+        if self.group.memory().went_back(self.target) {
+            return Err(network("its log went back behind what it had acknowledged"));
+        }
+        Ok(())
+    }
+
     fn refused(&self, status: &Status) -> Error {
         self.group.note_refusal(status);
         let why = format!("{}: {}", status.code(), status.message());
@@ -101,7 +145,9 @@ impl RaftNetworkV2<Types> for Link {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, Error> {
         let limit = self.limit(&option);
-        self.call(&rpc, limit, |mut to, request| async move { to.append(request).await }).await
+        let sent =
+            self.call(&rpc, limit, |mut to, request| async move { to.append(request).await });
+        self.appended(&rpc, sent.await?)
     }
 
     async fn vote(
@@ -110,7 +156,9 @@ impl RaftNetworkV2<Types> for Link {
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, Error> {
         let limit = option.hard_ttl();
-        self.call(&rpc, limit, |mut to, request| async move { to.vote(request).await }).await
+        let sent = self.call(&rpc, limit, |mut to, request| async move { to.vote(request).await });
+        let answer = sent.await?;
+        self.counts().map(|()| answer)
     }
 
     async fn pre_vote(
@@ -129,13 +177,21 @@ impl RaftNetworkV2<Types> for Link {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let upto = snapshot.meta.last_log_id;
         let rpc = (vote, snapshot.meta, snapshot.snapshot);
         let call = self.call(&rpc, SNAPSHOT_TIMEOUT, |mut to, request| async move {
             to.snapshot(request).await
         });
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
-            answer = call => Ok(answer?),
+            answer = call => {
+                let answer: SnapshotResponse<Types> = answer?;
+                self.counts()?;
+                if answer.vote == vote {
+                    self.group.memory().took(self.target, vote, upto);
+                }
+                Ok(answer)
+            }
         }
     }
 

@@ -71,13 +71,21 @@ impl RaftService {
         if envelope.sender == group.me {
             return Err(Status::permission_denied("a node's message came back to itself"));
         }
+        let went_back = group.memory().went_back(envelope.sender);
+        let why = if went_back { ": its log lacks what it had acknowledged" } else { "" };
         if core.is_removed(envelope.sender) {
             let mut status = Status::failed_precondition(format!(
-                "node {:016x} was removed from cluster `{}`",
+                "node {:016x} was removed from cluster `{}`{why}",
                 envelope.sender, group.options.scope
             ));
             status.metadata_mut().insert(REMOVED_KEY, MetadataValue::from_static("1"));
             return Err(status);
+        }
+        if went_back {
+            return Err(Status::failed_precondition(format!(
+                "node {:016x} is about to be removed{why}",
+                envelope.sender
+            )));
         }
         if envelope.encoding != ENCODING {
             return Err(Status::unimplemented(format!(

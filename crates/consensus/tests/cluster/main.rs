@@ -4,6 +4,7 @@
 
 mod harness;
 
+use std::path::Path;
 use std::time::Duration;
 
 use harness::{Member, PATIENCE, leader, members, renewal, settled, until};
@@ -167,6 +168,64 @@ fn a_wiped_member_comes_back_as_a_new_node() {
     assert_eq!(all[2].cluster_id, all[0].cluster_id);
     let applied = members[0].node().applied();
     assert!(applied.borrow().state.tombstones.contains(&former[2]));
+}
+
+/// Copies what a member has on its disk.
+fn copy_store(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for item in std::fs::read_dir(from).unwrap() {
+        let item = item.unwrap();
+        let target = to.join(item.file_name());
+        if item.file_type().unwrap().is_dir() {
+            copy_store(&item.path(), &target);
+        } else {
+            std::fs::copy(item.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_older_copy_that_is_put_back_is_noticed_and_its_node_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let mut members = members(root.path(), 24680, 3);
+    start_all(&mut members);
+    settled(&members, 3);
+    let first = leader(&members);
+    let back = (first + 1) % 3;
+    let node_id = members[back].status().node_id;
+    let older = root.path().join("older");
+    members[back].kill();
+    copy_store(&members[back].dir, &older);
+    members[back].start();
+    settled(&members, 3);
+    for at in 0..20 {
+        members[first].propose(renewal(at));
+    }
+    settled(&members, 3);
+    let has = members[first].node().applied().borrow().index;
+    until("it holds all of that", || {
+        (members[back].node().applied().borrow().index >= has).then_some(())
+    });
+    members[back].kill();
+    members[back].wipe();
+    copy_store(&older, &members[back].dir);
+    members[back].start();
+    until("it is told", || {
+        matches!(&*members[back].node().is_fatal().borrow(), Some(Fatal::Removed(_))).then_some(())
+    });
+    // The others go on, the one that led before all.
+    assert_eq!(*members[first].node().is_fatal().borrow(), None);
+    assert_eq!(leader(&members), first);
+    until("it votes no more", || {
+        let status = members[first].status();
+        (status.voters.iter().all(|node| node.node_id != node_id) && status.quorum).then_some(())
+    });
+    // With its directory moved away it is welcome, as somebody else.
+    members[back].kill();
+    members[back].wipe();
+    members[back].start();
+    let all = settled(&members, 3);
+    assert_ne!(all[back].node_id, node_id);
 }
 
 #[test]
