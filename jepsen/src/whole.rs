@@ -24,7 +24,9 @@ struct Explained {
 /// A store that cannot be written ends its member, whose layers each say so.
 const STORE_FAILS: &[Nemesis] = &[Nemesis::SyncFails, Nemesis::LogFull];
 
-const EXPLAINED: [Explained; 6] = [
+const PUT_BACK: &[Nemesis] = &[Nemesis::LogOlder];
+
+const EXPLAINED: [Explained; 9] = [
     // A leader that is cut off, or whose agent stands still, for longer than its lease.
     Explained { part: "the lease ran out: the guard killed PostgreSQL", after: &[] },
     // A peer's message that comes while this member's Raft ends, which openraft calls an error.
@@ -33,6 +35,10 @@ const EXPLAINED: [Explained; 6] = [
     Explained { part: "No space left on device", after: &[Nemesis::LogFull] },
     Explained { part: "the replicated log failed; PostgreSQL is killed", after: STORE_FAILS },
     Explained { part: "failed to receive from RaftCore", after: STORE_FAILS },
+    // Who lacks what it had acknowledged is removed, and told so.
+    Explained { part: "a node lacks entries that it had acknowledged", after: PUT_BACK },
+    Explained { part: "raft node ends why=node", after: PUT_BACK },
+    Explained { part: "this node was removed from the group", after: PUT_BACK },
 ];
 
 /// What was found, and what could not be looked at.

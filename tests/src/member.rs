@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -171,6 +171,23 @@ impl Member {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Copies its raft directory as it is, owners and all. Only while it does not run.
+    ///
+    /// # Errors
+    /// What cp says.
+    pub fn copy_raft(&self, to: &Path) -> Result<()> {
+        copy(&self.raft, to)
+    }
+
+    /// Puts such a copy in the place of what it has.
+    ///
+    /// # Errors
+    /// What cannot be removed or copied.
+    pub fn put_raft_back(&self, from: &Path) -> Result<()> {
+        fs::remove_dir_all(&self.raft)?;
+        copy(from, &self.raft)
+    }
+
     /// Waits until its guard ends; its exit code.
     ///
     /// # Errors
@@ -320,6 +337,12 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.kill_node();
     }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).status()?;
+    ensure!(done.success(), "cp -a {} {}: {done}", from.display(), to.display());
+    Ok(())
 }
 
 fn alive(pid: i32) -> bool {

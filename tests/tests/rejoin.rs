@@ -231,3 +231,44 @@ async fn foreign_data_is_refused_by_name_and_not_touched() -> Result<()> {
     other.check_logs()?;
     cluster.check_logs()
 }
+
+/// The last entry of the log that a member applied.
+async fn applied(cluster: &Cluster, index: usize) -> Result<u64> {
+    let log = cluster.client(index)?.log(howdah_rpc::control::LogRequest {}).await?;
+    Ok(log.into_inner().applied_index)
+}
+
+#[tokio::test]
+async fn an_older_raft_directory_that_is_put_back_is_refused_and_disturbs_nobody() -> Result<()> {
+    let mut cluster = Cluster::healthy("older", Options::default()).await?;
+    let leader = cluster.leader().await?;
+    let other = (leader + 1) % 3;
+    let older = cluster.members[other].dir.join("older");
+    cluster.members[other].kill_node();
+    cluster.members[other].copy_raft(&older)?;
+    cluster.start(other)?;
+    cluster.settle(SETTLE).await?;
+    let before = cluster.status().await?;
+    let since = applied(&cluster, other).await?;
+    wait_for("the log goes on", SETTLE, || async {
+        let now = applied(&cluster, other).await?;
+        ensure!(now > since + 5, "entry {now}");
+        Ok(())
+    })
+    .await?;
+    cluster.members[other].kill_node();
+    cluster.members[other].put_raft_back(&older)?;
+    cluster.start(other)?;
+    let code = cluster.members[other].ended(SETTLE).await?;
+    ensure!(code == Some(78), "it ended with {code:?}");
+    let log = cluster.members[other].log();
+    ensure!(log.contains("move its raft directory away"), "it is not told what to do");
+    let after = cluster.status().await?;
+    ensure!(after.epoch == before.epoch && after.leader == before.leader, "leadership moved");
+    std::fs::remove_dir_all(&cluster.members[other].raft)?;
+    cluster.start(other)?;
+    cluster.settle(SETTLE).await?;
+    let id = |status: &howdah_rpc::control::ClusterStatus| status.members[other].node_id.clone();
+    ensure!(id(&cluster.status().await?) != id(&before), "it is known under its old id");
+    cluster.check_logs()
+}

@@ -41,7 +41,7 @@ pub enum ExitCode {
     Error = 2,
     /// Internal error or failed fsync; to be restarted.
     Internal = 70,
-    /// A foreign or corrupt directory; not to be restarted.
+    /// A foreign or corrupt directory, or a node that was removed; not to be restarted.
     Foreign = 78,
 }
 
@@ -220,7 +220,7 @@ impl Agent {
                 context.elephant.tell_shutdown().await;
                 ExitCode::Done
             }
-            End::Foreign => ExitCode::Foreign,
+            End::Foreign | End::Removed => ExitCode::Foreign,
             End::Internal | End::GuardGone => ExitCode::Internal,
         }
     }

@@ -10,7 +10,7 @@ use howdah_tests::dice::Dice;
 use howdah_tests::{Machine, manager};
 use nix::sys::signal::Signal;
 
-use super::{SHORT, Stage};
+use super::{SHORT, Stage, WHOLE};
 
 /// What a member comes back without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(super) enum Wipe {
     Everything,
 }
 
+/// Who was put back is told within this time, where anybody knows.
+const NOTICED: Duration = Duration::from_secs(15);
 const NO_VOLUMES: &str = "it has no volumes of its own";
 
 /// The volume of the data is full for a while. Whoever writes there notices.
@@ -81,6 +83,29 @@ pub(super) async fn wipe(
         remove(&data.with_extension("howdah"))?;
     }
     stage.cluster.start(index)
+}
+
+/// The machine dies, and what comes back is an older copy of its replicated log. Who is told that it was removed ends,
+/// and an operator does as it says.
+pub(super) async fn older(stage: &mut Stage<'_>, index: usize, length: Duration) -> Result<()> {
+    let cluster = &mut *stage.cluster;
+    let older = cluster.members[index].dir.join("older");
+    remove(&older)?;
+    cluster.members[index].kill_node();
+    cluster.members[index].copy_raft(&older)?;
+    cluster.start(index)?;
+    cluster.whole(WHOLE).await?;
+    tokio::time::sleep(length.min(SHORT)).await;
+    cluster.members[index].kill_node();
+    cluster.members[index].put_raft_back(&older)?;
+    cluster.start(index)?;
+    // Raft's leader may have changed meanwhile; then it is one that lags.
+    let ended = cluster.members[index].ended(NOTICED).await;
+    if ended.is_ok() {
+        remove(&cluster.members[index].raft)?;
+        cluster.start(index)?;
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<()> {

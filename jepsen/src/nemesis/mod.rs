@@ -58,6 +58,8 @@ pub enum Nemesis {
     SyncFails,
     /// It dies, and comes back without its replicated log.
     LogWiped,
+    /// It dies, and comes back with an older copy of its replicated log.
+    LogOlder,
     /// It dies, and comes back with nothing.
     Wiped,
     /// The leader's machine dies, and its successor is struck while it takes over.
@@ -185,7 +187,7 @@ impl TryFrom<String> for Nemesis {
 }
 
 impl Nemesis {
-    const OWN: [Self; 25] = [
+    const OWN: [Self; 26] = [
         Self::Deaf,
         Self::Mute,
         Self::Apart,
@@ -199,6 +201,7 @@ impl Nemesis {
         Self::SyncSlow,
         Self::SyncFails,
         Self::LogWiped,
+        Self::LogOlder,
         Self::Wiped,
         Self::Successor,
         Self::HandOverBroken,
@@ -305,6 +308,7 @@ impl Nemesis {
             Self::SyncSlow => stage.disks()?.slow(index, length, dice).await,
             Self::SyncFails => stage.disks()?.fail(stage.cluster, index, length).await,
             Self::LogWiped => data::wipe(stage, index, length, data::Wipe::Log).await,
+            Self::LogOlder => data::older(stage, index, length).await,
             Self::Wiped => data::wipe(stage, index, length, data::Wipe::Everything).await,
             Self::Successor => phase::successor(stage, index, dice).await,
             Self::HandOverBroken => phase::hand_over(stage.cluster, index, dice).await,

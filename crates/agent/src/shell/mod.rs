@@ -20,7 +20,7 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use howdah_consensus::{Applied, Node};
+use howdah_consensus::{Applied, Fatal, Node};
 use howdah_core::view::{DataView, Job, Stopping};
 use howdah_core::{BootInstant, Decision, MemberName, Reason, Timings, decide};
 use tokio::sync::{mpsc, watch};
@@ -109,6 +109,8 @@ pub enum End {
     Internal,
     /// The data directory is not this cluster's to touch.
     Foreign,
+    /// The group removed this node: PostgreSQL was killed.
+    Removed,
     /// The guard is gone: PostgreSQL was killed.
     GuardGone,
 }
@@ -178,8 +180,15 @@ impl Shell {
             tokio::select! {
                 biased;
                 _ = fatal.changed() => {
-                    tracing::error!("the replicated log failed; PostgreSQL is killed");
-                    return self.finish(End::Internal).await;
+                    // Whoever was removed would be told so again at each start.
+                    let removed = matches!(&*fatal.borrow(), Some(Fatal::Removed(_)));
+                    let (what, end) = if removed {
+                        ("this node was removed from the group", End::Removed)
+                    } else {
+                        ("the replicated log failed", End::Internal)
+                    };
+                    tracing::error!("{what}; PostgreSQL is killed");
+                    return self.finish(end).await;
                 }
                 news = self.inbox.recv() => {
                     if let Some(news) = news {
@@ -346,7 +355,7 @@ impl Shell {
         self.local.abort_job();
         match end {
             End::Orderly | End::Foreign => {}
-            End::Internal => {
+            End::Internal | End::Removed => {
                 if let Err(why) = self.context.elephant.kill().await {
                     tracing::error!(
                         "cannot kill PostgreSQL: {why}; the guard does at the deadline"
