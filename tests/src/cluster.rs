@@ -280,7 +280,12 @@ impl Cluster {
             // What the leader says of a member it said of an agent that may have died just now.
             for (index, member) in self.members.iter().enumerate() {
                 let answered = self.status_of(index).await;
-                answered.with_context(|| format!("{} does not answer", member.name))?;
+                let status =
+                    answered.with_context(|| format!("{} does not answer", member.name))?;
+                let own = status.members.iter().find(|one| one.name == member.name);
+                let state = own.map_or("unknown", |own| own.state.as_str());
+                let streams = index == leader || state == "streaming";
+                ensure!(streams, "{} says of itself that it is {state}", member.name);
             }
             Ok(leader)
         })

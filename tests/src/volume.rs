@@ -88,12 +88,13 @@ impl Volume {
         Ok(())
     }
 
-    /// Makes room again.
+    /// Makes room again, also if power is lost the next moment.
     ///
     /// # Errors
     /// If the file cannot be removed.
     pub fn free(&self) -> Result<()> {
-        Ok(fs::remove_file(self.ballast())?)
+        fs::remove_file(self.ballast())?;
+        Ok(fs::File::open(&self.at)?.sync_all()?)
     }
 
     fn ballast(&self) -> PathBuf {

@@ -20,6 +20,7 @@ pub mod client;
 pub mod clock;
 mod frame;
 pub mod lease;
+mod lock_file;
 mod log;
 mod options;
 pub mod orphans;

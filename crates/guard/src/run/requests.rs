@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use super::Guard;
 use super::kill::{Why, send};
 use crate::clock::{Reading, boottime_now};
+use crate::lock_file;
 use crate::log::log;
 use crate::procfs::{self, Scan};
 use crate::signal_file;
@@ -116,6 +117,12 @@ impl Guard {
             what: what.to_owned(),
             error: error.to_string(),
         };
+        match lock_file::remove_stale(&start.data_dir) {
+            Ok(None) => {}
+            Ok(Some(pid)) => log!("postmaster.pid named process {pid}, which is no server of it"),
+            // It is PostgreSQL's to say what is wrong with the directory.
+            Err(error) => log!("cannot look at postmaster.pid: {error}"),
+        }
         let mut not_after = None;
         if let Some(epoch) = start.authority {
             self.lease.authority(epoch, Reading::take())?;
