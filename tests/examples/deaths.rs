@@ -110,7 +110,7 @@ async fn one(cluster: &mut Cluster, trap: &Trap, writer: &Writer, at: (&str, Way
         Way::Switchover => {
             // It may well be refused or broken off: somebody dies.
             let to = cluster.members[standbys[0]].name.clone();
-            let _ = tokio::join!(cluster.switchover(&to), async {});
+            let _ = cluster.switchover(&to).await;
         }
         Way::Failover => cluster.members[leader].kill_node(),
     }

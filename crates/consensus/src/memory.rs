@@ -27,12 +27,16 @@ impl Memory {
         *known = (vote, before.max(upto));
     }
 
-    /// That node lacks this entry. Answers up to where it had acknowledged to hold everything, if that was further.
-    pub fn lacks(&mut self, node: u64, vote: Vote, entry: Option<LogId>) -> Option<LogId> {
+    /// Up to where that node acknowledged to hold everything, to the leader of this vote.
+    pub fn acknowledged(&self, node: u64, vote: Vote) -> Option<LogId> {
         let (under, upto) = self.acknowledged.get(&node)?;
-        let had = upto.filter(|upto| *under == vote && Some(*upto) >= entry)?;
-        self.gone_back.insert(node);
-        Some(had)
+        upto.filter(|_| *under == vote)
+    }
+
+    /// That node lacks this entry, it says to what was sent when it `had` acknowledged everything up to there: later
+    /// acknowledgements say nothing of an older question. Answers whether its log went back.
+    pub fn lacks(&mut self, node: u64, had: Option<LogId>, entry: Option<LogId>) -> bool {
+        had.is_some() && had >= entry && self.gone_back.insert(node)
     }
 
     /// Whether that node's log went back.
@@ -70,9 +74,12 @@ mod tests {
         let mut memory = Memory::default();
         memory.took(2, vote(3), entry(3, 10));
         memory.took(2, vote(3), entry(3, 8));
-        assert_eq!(memory.lacks(2, vote(3), entry(3, 11)), None, "it never had that one");
+        let had = memory.acknowledged(2, vote(3));
+        assert_eq!(had, entry(3, 10));
+        assert!(!memory.lacks(2, had, entry(3, 11)), "it never had that one");
+        assert!(!memory.lacks(2, entry(3, 9), entry(3, 10)), "it was asked before it had it");
         assert!(!memory.went_back(2));
-        assert_eq!(memory.lacks(2, vote(3), entry(3, 10)), entry(3, 10));
+        assert!(memory.lacks(2, had, entry(3, 10)));
         assert!(memory.went_back(2));
         assert_eq!(memory.gone_back(), [2]);
     }
@@ -81,10 +88,10 @@ mod tests {
     fn another_leader_may_have_cut_it_away() {
         let mut memory = Memory::default();
         memory.took(2, vote(3), entry(3, 10));
-        assert_eq!(memory.lacks(2, vote(5), entry(3, 10)), None);
+        assert_eq!(memory.acknowledged(2, vote(5)), None);
         memory.took(2, vote(5), entry(2, 4));
-        assert_eq!(memory.lacks(2, vote(5), entry(3, 10)), None);
-        assert_eq!(memory.lacks(3, vote(5), entry(2, 4)), None, "nobody has heard of node 3");
-        assert_eq!(memory.lacks(2, vote(5), entry(2, 4)), entry(2, 4));
+        assert_eq!(memory.acknowledged(2, vote(5)), entry(2, 4));
+        assert_eq!(memory.acknowledged(3, vote(5)), None, "nobody has heard of node 3");
+        assert!(!memory.lacks(3, None, None));
     }
 }

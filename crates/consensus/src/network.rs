@@ -26,7 +26,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use crate::group::Group;
-use crate::types::{Peer, Snapshot, Types, Vote};
+use crate::types::{LogId, Peer, Snapshot, Types, Vote};
 
 /// How long one snapshot may take.
 pub(crate) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,6 +88,7 @@ impl Link {
     fn appended(
         &self,
         rpc: &AppendEntriesRequest<Types>,
+        had: Option<LogId>,
         answer: AppendEntriesResponse<Types>,
     ) -> Result<AppendEntriesResponse<Types>, Error> {
         self.counts()?;
@@ -101,17 +102,17 @@ impl Link {
                 memory.took(self.target, rpc.vote, upto);
             }
             AppendEntriesResponse::Conflict => {
-                let had = memory.lacks(self.target, rpc.vote, rpc.prev_log_id);
+                let goes_back = memory.lacks(self.target, had, rpc.prev_log_id);
                 drop(memory);
-                if let Some(had) = had {
+                if goes_back {
                     tracing::error!(
                         node = %NodeId(self.target),
-                        acknowledged = had.index,
+                        acknowledged = had.map(|had| had.index),
                         "a node lacks entries that it had acknowledged, as when an older copy of its raft \
                          directory was put back; it counts for nothing any more and is removed"
                     );
-                    return self.counts().map(|()| answer);
                 }
+                self.counts()?;
             }
             AppendEntriesResponse::HigherVote(_) => {}
         }
@@ -145,9 +146,10 @@ impl RaftNetworkV2<Types> for Link {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, Error> {
         let limit = self.limit(&option);
+        let had = self.group.memory().acknowledged(self.target, rpc.vote);
         let sent =
             self.call(&rpc, limit, |mut to, request| async move { to.append(request).await });
-        self.appended(&rpc, sent.await?)
+        self.appended(&rpc, had, sent.await?)
     }
 
     async fn vote(
