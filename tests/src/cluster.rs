@@ -35,6 +35,8 @@ pub struct Options {
     pub extra: String,
     /// Further entries of `bootstrap.dcs`, as `, key: value`.
     pub dcs: String,
+    /// Further entries of `proxy`, as `, key: value`.
+    pub doors: String,
 }
 
 impl Options {
@@ -54,6 +56,7 @@ impl Default for Options {
             env: BTreeMap::new(),
             extra: String::new(),
             dcs: String::new(),
+            doors: String::new(),
         }
     }
 }

@@ -111,11 +111,7 @@ impl Fault {
         match self {
             Fault::Agent | Fault::AgentStopped => member.agent(),
             Fault::Postmaster | Fault::PostmasterStopped => member.postmaster(),
-            Fault::ReceiverStopped => {
-                let found =
-                    member.processes().into_iter().find(|p| p.title.contains("walreceiver"));
-                Ok(found.with_context(|| format!("{} has no walreceiver", member.name))?.pid)
-            }
+            Fault::ReceiverStopped => member.walreceiver(),
             _ => {
                 let postmaster = member.postmaster()?;
                 let processes = member.processes();

@@ -18,7 +18,7 @@ const LAST_PORT: u16 = 24_000;
 /// One for the machine, so that runs with different roots do not meet.
 const PORTS: &str = "/var/tmp/howdah-test.ports";
 /// Ports that one cluster takes.
-pub const BLOCK: u16 = 32;
+pub const BLOCK: u16 = 64;
 
 /// Where tests live.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ pub mod manager;
 pub mod member;
 pub mod net;
 pub mod power;
+pub mod visitor;
 pub mod volume;
 pub mod writer;
 
@@ -26,5 +27,6 @@ pub use ground::{Ground, wait_for};
 pub use haproxy::Haproxy;
 pub use member::Member;
 pub use power::Machine;
+pub use visitor::Visitors;
 pub use volume::Volume;
 pub use writer::{Ack, Writer};

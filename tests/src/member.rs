@@ -36,6 +36,10 @@ pub struct Member {
     pub control_port: u16,
     /// REST's port.
     pub rest_port: u16,
+    /// Its door for writes.
+    pub write_port: u16,
+    /// Its door for reads.
+    pub read_port: u16,
     /// Network namespace that it runs in.
     pub netns: Option<String>,
     /// Environment of its own, beside that of all members.
@@ -69,6 +73,8 @@ impl Member {
             pg_port: ground.port + index,
             control_port: ground.port + 10 + index,
             rest_port: ground.port + 20 + index,
+            write_port: ground.port + 40 + index,
+            read_port: ground.port + 50 + index,
             netns: None,
             env: BTreeMap::new(),
             ground: ground.clone(),
@@ -106,7 +112,7 @@ impl Member {
     /// # Errors
     /// If the file cannot be written.
     pub fn configure(&self, partners: &[String], options: &Options) -> Result<()> {
-        let Options { ttl, extra, dcs, .. } = options;
+        let Options { ttl, extra, dcs, doors, .. } = options;
         fs::create_dir_all(&self.dir)?;
         let profile = if *ttl < 5 { "fast" } else { "default" };
         let partners = partners.join(", ");
@@ -115,6 +121,7 @@ impl Member {
              raft:\n  data_dir: {raft}\n  self_addr: {host}:{control}\n  \
              bind_addr: {host}:{control}\n  partner_addrs: [{partners}]\n\
              restapi: {{ listen: '{host}:{rest}', connect_address: '{host}:{rest}' }}\n\
+             proxy: {{ read_write: '{host}:{write}', read_only: '{host}:{read}', threads: 1{doors} }}\n\
              postgresql:\n  listen: {host}:{pg}\n  connect_address: {host}:{pg}\n  \
              data_dir: {data}\n  bin_dir: {bin}\n  parameters:\n    shared_buffers: 16MB\n    \
              max_connections: 40\n{parameters}\
@@ -127,6 +134,8 @@ impl Member {
             host = self.host,
             control = self.control_port,
             rest = self.rest_port,
+            write = self.write_port,
+            read = self.read_port,
             pg = self.pg_port,
             bin = self.ground.bin_dir.display(),
             net = if self.netns.is_some() { "10.77.0.0/16" } else { "127.0.0.1/32" },
@@ -245,6 +254,15 @@ impl Member {
             p.parent == guard && program.ends_with("postgres")
         });
         Ok(found.with_context(|| format!("{} has no postmaster", self.name))?.pid)
+    }
+
+    /// Process id of its PostgreSQL's walreceiver.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn walreceiver(&self) -> Result<i32> {
+        let found = self.processes().into_iter().find(|p| p.title.contains("walreceiver"));
+        Ok(found.with_context(|| format!("{} has no walreceiver", self.name))?.pid)
     }
 
     /// kill -9 of everything of this member, and reaps it.

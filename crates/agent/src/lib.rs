@@ -12,6 +12,7 @@ pub mod cluster_config;
 pub mod config;
 pub mod counters;
 mod death;
+pub mod doors;
 pub mod elephant;
 pub mod explain;
 pub mod jobs;

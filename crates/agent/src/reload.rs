@@ -119,6 +119,7 @@ fn left(old: &Config, new: &Config) -> Vec<String> {
             ("log", format!("{:?}", config.log)),
             ("raft", format!("{:?}", config.raft)),
             ("restapi", format!("{:?}", config.restapi)),
+            ("proxy", format!("{:?}", config.proxy)),
             ("postgresql.data_dir", format!("{:?}", config.postgresql.data_dir)),
             ("postgresql.bin_dir", format!("{:?}", config.postgresql.bin_dir)),
             (

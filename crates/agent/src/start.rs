@@ -8,6 +8,7 @@ use howdah_core::{Command, Member, Secrets, Timings};
 use howdah_guard::client::GuardClient;
 use howdah_guard::wire::Event;
 use howdah_postgres::install::Install;
+use howdah_proxy::Doors;
 use howdah_rpc::control::control_server::ControlServer;
 use howdah_rpc::peer::peer_server::PeerServer;
 use tokio::sync::mpsc;
@@ -30,6 +31,8 @@ const FEATURE_LEVEL: u32 = 1;
 const VOTERS_MAX: usize = 5;
 /// A disk that hangs must not keep an agent from ending, nor another one from beginning.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+/// How long sessions with other members may go on when this one stops.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// How the agent's process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +135,7 @@ struct Agent {
     desk: Desk,
     shell: Shell,
     orders: mpsc::Receiver<crate::order::Ordered>,
+    doors: Option<Arc<Doors>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -178,11 +182,15 @@ impl Agent {
             counters,
             data_dir,
         };
+        let doors = doors(&context.config).map_err(|why| other(why.to_string()))?;
         let mut tasks = services(&context, &desk).await.map_err(other)?;
         node.start();
         let (every, limit) = (timings.ttl / 10, timings.probe_timeout);
         tasks.push(tokio::spawn(elephant.clone().watch(clock, every, limit, outbox.clone())));
         tasks.push(tokio::spawn(announce(context.clone())));
+        if let Some(doors) = &doors {
+            tasks.push(tokio::spawn(crate::doors::keep(context.clone(), doors.clone())));
+        }
         let raft_dir = context.config.raft.data_dir.clone();
         tasks.push(tokio::spawn(crate::troubles::watch(elephant.clone(), raft_dir)));
         let listener = Listener {
@@ -195,13 +203,16 @@ impl Agent {
         };
         tasks.push(tokio::spawn(listener.run(node.applied())));
         listen_to_guard(events, outbox);
-        Ok(Self { context, desk, shell, orders: ordered, tasks })
+        Ok(Self { context, desk, shell, orders: ordered, doors, tasks })
     }
 
     async fn until_the_end(self) -> ExitCode {
-        let Agent { context, desk, shell, orders, tasks } = self;
+        let Agent { context, desk, shell, orders, doors, tasks } = self;
         let end = Box::pin(shell.run(orders)).await;
         if end == End::Orderly {
+            if let Some(doors) = &doors {
+                doors.drain(DRAIN).await;
+            }
             desk.node.hand_on_leadership().await;
         }
         for task in &tasks {
@@ -237,6 +248,14 @@ async fn open(config: &Config, timings: Timings) -> Result<Node, OpenError> {
             opened => return opened,
         }
     }
+}
+
+/// Opens the doors that are configured; the threads they need are not made for none.
+fn doors(config: &Config) -> Result<Option<Arc<Doors>>, howdah_proxy::OpenError> {
+    if config.proxy.listen.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Doors::open(&config.proxy.options())?)))
 }
 
 fn options(config: &Config, timings: Timings) -> Options {

@@ -157,7 +157,7 @@ impl Sources<'_> {
     }
 
     /// The leader's write position: by its own words, else by its last renewal.
-    fn leader_lsn(&self) -> Option<Lsn> {
+    pub fn leader_lsn(&self) -> Option<Lsn> {
         let leader = self.leader()?;
         let spoken = self.words(leader).filter(|(_, age)| self.fresh(*age));
         let spoken = spoken.map(|(words, _)| words).filter(|w| w.running && !w.in_recovery);

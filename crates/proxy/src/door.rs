@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::answer::{CANNOT_CONNECT_NOW, Refusal};
 use crate::connect;
 use crate::counters::Counters;
 use crate::gate::Gate;
+use crate::relay::Vital;
 use crate::route::{Candidate, Routes, Write};
 
 /// How many look for their server at once; the others queue behind.
@@ -90,6 +91,23 @@ pub struct Way {
     pub gate: Arc<Gate>,
 }
 
+/// A server that a client is being led to.
+pub struct Server<'a> {
+    /// Its connection.
+    pub stream: TcpStream,
+    /// Which it is.
+    pub way: Way,
+    /// Counts the client until it has entered.
+    pub opening: Counted<'a>,
+}
+
+impl Server<'_> {
+    /// It does not take the client.
+    pub fn let_go(self) -> Way {
+        self.way
+    }
+}
+
 /// Why a client did not get a server.
 #[derive(Debug)]
 pub enum Turned {
@@ -109,6 +127,8 @@ pub struct Door {
     live: watch::Receiver<Arc<Live>>,
     turnstile: Semaphore,
     waiting: AtomicUsize,
+    /// Connections whose server has not taken them yet.
+    opening: AtomicUsize,
     connections: AtomicUsize,
     sessions: Mutex<Sessions>,
 }
@@ -125,11 +145,12 @@ struct Sessions {
 struct Session {
     server: MemberName,
     handle: AbortHandle,
-    moved: Arc<AtomicBool>,
+    vital: Arc<Vital>,
     still: u32,
 }
 
 /// Counts one thing until dropped.
+#[derive(Debug)]
 pub struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
@@ -154,6 +175,7 @@ impl Door {
             live,
             turnstile: Semaphore::new(ABREAST),
             waiting: AtomicUsize::new(0),
+            opening: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             sessions: Mutex::default(),
         }
@@ -181,7 +203,7 @@ impl Door {
         client: &TcpStream,
         since: Instant,
         counters: &Counters,
-    ) -> Result<(TcpStream, Way), Turned> {
+    ) -> Result<Server<'_>, Turned> {
         let deadline = since + self.limits.hold_timeout;
         let mut wait = Wait { door: self, deadline, client, counters, counted: None };
         let _turn = wait.turn().await?;
@@ -196,7 +218,15 @@ impl Door {
                         () = moved_on(&mut live, &way) => continue,
                     };
                     match connected {
-                        Ok(server) => return Ok((server, way)),
+                        Ok(stream) => {
+                            // Counted first: whoever changes the routes, and then finds nobody
+                            // counted, has kept everybody out.
+                            let opening = Counted::one(&self.opening);
+                            if self.leads_to(&way) {
+                                return Ok(Server { stream, way, opening });
+                            }
+                            continue;
+                        }
                         Err(why) => {
                             let why = format!("{} at {}: {why}", way.name, way.address);
                             avoid.push(way.name);
@@ -299,12 +329,12 @@ impl Door {
     }
 
     /// A session begins.
-    pub fn enter(&self, server: MemberName, handle: AbortHandle, moved: Arc<AtomicBool>) -> u64 {
+    pub fn enter(&self, server: MemberName, handle: AbortHandle, vital: Arc<Vital>) -> u64 {
         let mut sessions = self.lock();
         sessions.next += 1;
         let number = sessions.next;
         *sessions.at.entry(server.clone()).or_default() += 1;
-        sessions.open.insert(number, Session { server, handle, moved, still: 0 });
+        sessions.open.insert(number, Session { server, handle, vital, still: 0 });
         number
     }
 
@@ -322,6 +352,12 @@ impl Door {
         self.lock().open.len()
     }
 
+    /// Whether a server lets a client in just now.
+    pub fn is_letting_in(&self) -> bool {
+        self.opening.load(Ordering::SeqCst) > 0
+            || self.lock().open.values().any(|session| session.vital.is_young())
+    }
+
     /// Ends all sessions.
     pub fn cut(&self) {
         for session in self.lock().open.values() {
@@ -332,7 +368,7 @@ impl Door {
     /// Ends sessions in which nothing moved for `idle_timeout`; to be called `rounds` times in it.
     pub fn sweep(&self, rounds: u32) {
         for session in self.lock().open.values_mut() {
-            let moved = session.moved.swap(false, Ordering::Relaxed);
+            let moved = session.vital.moved.swap(false, Ordering::Relaxed);
             session.still = if moved { 0 } else { session.still + 1 };
             if session.still > rounds {
                 session.handle.abort();

@@ -1,9 +1,9 @@
 //! The waiting-commit trap: finds it in what a server says, and turns it into an honest error. Pure.
 //!
 //! A COMMIT that waits for standbys can be cancelled. PostgreSQL then keeps the transaction, warns,
-//! and reports success: the client believes what a failover may take away. The warning has SQLSTATE
-//! 57014 or 57P01, which no other warning has. Behind a door it becomes an error of unknown outcome (08007),
-//! and the report of success that follows is left out.
+//! and reports success: the client believes what a failover may take away. The warning names the
+//! routine that raised it, SyncRepWaitForLSN (syncrep.c), in every language. Behind a door it becomes an
+//! error of unknown outcome (08007), and the report of success that follows is left out.
 //!
 //! Place: between server and client, for sessions that are not encrypted; messages are framed, SQL
 //! is not looked at. A client that sets client_min_messages above warning hides the trap from itself
@@ -18,6 +18,8 @@ use crate::answer::{OUTCOME_UNKNOWN, Refusal, field};
 /// Longest notice that is looked into, bytes; what PostgreSQL says here has some hundreds.
 pub const NOTICE_MAX: usize = 8192;
 const HEADER: usize = 5;
+/// Where PostgreSQL waits for standbys.
+const ROUTINE: &[u8] = b"SyncRepWaitForLSN";
 
 /// Follows one server's words.
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ pub struct Frames {
     trap: Trap,
     /// A trap was found since somebody asked.
     sprung: bool,
+    /// The server was ready for a query once: the client is in.
+    ready: bool,
     /// The words no longer fit the protocol; they are passed on unseen.
     lost: bool,
 }
@@ -75,6 +79,11 @@ impl Frames {
         std::mem::take(&mut self.sprung)
     }
 
+    /// Whether the server was ready for a query at least once.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// The usual case: steps from header to header. Stops before a message that has to be looked
     /// into, or of which the chunk holds too little to know.
     fn skim(&mut self, chunk: &[u8]) -> Option<usize> {
@@ -96,6 +105,7 @@ impl Frames {
                 self.lose();
                 return None;
             };
+            self.ready |= rest[0] == b'Z';
             let whole = 1 + length;
             if whole >= rest.len() as u64 {
                 self.left = whole - rest.len() as u64;
@@ -157,6 +167,7 @@ impl Frames {
         };
         self.left = (1 + length).saturating_sub(held.len() as u64);
         let kind = held[0];
+        self.ready |= kind == b'Z';
         if kind == b'N' && held.len() > HEADER && is_trap(&held[HEADER..]) {
             if self.trap == Trap::No {
                 out.extend(unknown_outcome().error());
@@ -199,7 +210,7 @@ fn length(header: &[u8]) -> Option<u64> {
 }
 
 fn is_trap(body: &[u8]) -> bool {
-    field(body, b'V') == Some(b"WARNING") && matches!(field(body, b'C'), Some(b"57014" | b"57P01"))
+    field(body, b'V') == Some(b"WARNING") && field(body, b'R') == Some(ROUTINE)
 }
 
 fn unknown_outcome() -> Refusal {
@@ -226,9 +237,14 @@ mod tests {
         message
     }
 
-    fn notice(severity: &str, code: &str) -> Vec<u8> {
-        let body = format!("S{severity}\0V{severity}\0C{code}\0Mcanceling wait\0\0");
+    fn notice(severity: &str, routine: &str) -> Vec<u8> {
+        let fields = ["SWARNUNG", "C01000", "Mcanceling wait", "Fsyncrep.c", "L300"].join("\0");
+        let body = format!("{fields}\0V{severity}\0R{routine}\0\0");
         message(b'N', body.as_bytes())
+    }
+
+    fn trap() -> Vec<u8> {
+        notice("WARNING", "SyncRepWaitForLSN")
     }
 
     fn success() -> Vec<u8> {
@@ -258,18 +274,16 @@ mod tests {
 
     #[test]
     fn a_cancelled_wait_is_an_error_of_unknown_outcome_and_no_success() {
-        for code in ["57014", "57P01"] {
-            let words = [success(), ready(), notice("WARNING", code), success(), ready()].concat();
-            let wanted = [success(), ready(), unknown_outcome().error(), ready()].concat();
-            for piece in 1..=words.len() {
-                assert_eq!(through(&words, piece), (wanted.clone(), Verdict::Pass), "{piece}");
-            }
+        let words = [success(), ready(), trap(), success(), ready()].concat();
+        let wanted = [success(), ready(), unknown_outcome().error(), ready()].concat();
+        for piece in 1..=words.len() {
+            assert_eq!(through(&words, piece), (wanted.clone(), Verdict::Pass), "{piece}");
         }
     }
 
     #[test]
     fn the_next_command_is_as_always() {
-        let words = [notice("WARNING", "57014"), success(), ready(), success(), ready()].concat();
+        let words = [trap(), success(), ready(), success(), ready()].concat();
         let wanted = [unknown_outcome().error(), ready(), success(), ready()].concat();
         assert_eq!(through(&words, words.len()), (wanted, Verdict::Pass));
     }
@@ -277,14 +291,14 @@ mod tests {
     #[test]
     fn success_that_was_told_before_the_wait_stays_told() {
         // The extended protocol commits at Sync, behind the report.
-        let words = [success(), notice("WARNING", "57014"), ready()].concat();
+        let words = [success(), trap(), ready()].concat();
         let wanted = [success(), unknown_outcome().error(), ready()].concat();
         assert_eq!(through(&words, 3), (wanted, Verdict::Pass));
     }
 
     #[test]
     fn a_pipeline_behind_the_commit_ends_the_session() {
-        let words = [notice("WARNING", "57014"), success(), success(), ready()].concat();
+        let words = [trap(), success(), success(), ready()].concat();
         let (out, verdict) = through(&words, words.len());
         assert_eq!(verdict, Verdict::End);
         let first = unknown_outcome().error();
@@ -293,8 +307,10 @@ mod tests {
 
     #[test]
     fn other_notices_pass() {
-        for (severity, code) in [("WARNING", "25P01"), ("NOTICE", "57014"), ("WARNING", "01000")] {
-            let words = [notice(severity, code), success(), ready()].concat();
+        for (severity, routine) in
+            [("WARNING", "BeginTransactionBlock"), ("NOTICE", "SyncRepWaitForLSN")]
+        {
+            let words = [notice(severity, routine), success(), ready()].concat();
             for piece in 1..=words.len() {
                 assert_eq!(through(&words, piece), (words.clone(), Verdict::Pass));
             }

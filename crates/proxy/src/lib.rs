@@ -35,7 +35,7 @@ use door::{Door, Live};
 pub use door::{Kind, Limits};
 use gate::Gate;
 use howdah_core::{Epoch, MemberName};
-use route::{Picture, PrimaryReads, Routes, Unfit, Write, routes};
+use route::{Picture, Routes, Unfit, Write, routes};
 use threads::Threads;
 use tokio::sync::watch;
 
@@ -193,6 +193,12 @@ impl Doors {
         self.ending().iter().any(|gate| gate.sessions() > 0)
     }
 
+    /// Whether the primary lets a client in just now, who would notice if it stopped.
+    pub fn is_letting_in(&self) -> bool {
+        let others = |kind: Kind| kind != Kind::Read;
+        self.doors.iter().any(|(_, door)| others(door.kind) && door.is_letting_in())
+    }
+
     /// Ticks when the last session behind a shut gate has gone.
     pub fn emptied(&self) -> watch::Receiver<u64> {
         self.emptied.subscribe()
@@ -219,10 +225,15 @@ impl Doors {
         self.doors.iter().map(status).collect()
     }
 
+    /// Takes no connections any more.
+    pub fn deafen(&self) {
+        self.threads.deafen();
+    }
+
     /// Takes no connections any more, and waits for the sessions to end; what is left after `limit` is
     /// reset.
     pub async fn drain(&self, limit: Duration) {
-        self.threads.deafen();
+        self.deafen();
         let deadline = tokio::time::Instant::now() + limit;
         let left = || self.doors.iter().map(|(_, door)| door.sessions()).sum::<usize>();
         while left() > 0 && tokio::time::Instant::now() < deadline {
@@ -235,15 +246,5 @@ impl Doors {
 
     fn ending(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Gate>>> {
         self.ending.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-/// The doors' own reading of `primary_reads`.
-pub fn primary_reads(word: &str) -> Option<PrimaryReads> {
-    match word {
-        "never" => Some(PrimaryReads::Never),
-        "fallback" => Some(PrimaryReads::Fallback),
-        "always" => Some(PrimaryReads::Always),
-        _ => None,
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{self, CANNOT_CONNECT_NOW, PROTOCOL_VIOLATION, Refusal};
 use crate::counters::Counters;
-use crate::door::{Door, Kind, Turned, Way};
+use crate::door::{Door, Kind, Server, Turned, Way};
 use crate::frames::Frames;
 use crate::packet::{self, First};
 use crate::{cancel, connect, header};
@@ -38,13 +38,11 @@ const BROKE_OFF: &str = "it broke off";
 const ANSWER_MAX: usize = 8192;
 
 /// A client with a server that took it.
-pub struct Opened {
+pub struct Opened<'a> {
     /// The client.
     pub client: TcpStream,
     /// Its server.
-    pub server: TcpStream,
-    /// Which that is.
-    pub way: Way,
+    pub server: Server<'a>,
     /// Follows the server's words, where the session is not encrypted.
     pub frames: Option<Frames>,
     /// What the server said already.
@@ -60,17 +58,17 @@ struct Opening<'a> {
     since: Instant,
     /// What the client sent, and nobody took yet.
     sent: Vec<u8>,
-    server: Option<(TcpStream, Way)>,
+    server: Option<Server<'a>>,
 }
 
 /// Leads a client to a server. `None`: it wanted something else, was refused, or went.
-pub async fn open(
-    door: &Door,
-    counters: &Counters,
+pub async fn open<'a>(
+    door: &'a Door,
+    counters: &'a Counters,
     client: TcpStream,
     peer: SocketAddr,
     refusal: Option<Refusal>,
-) -> Option<Opened> {
+) -> Option<Opened<'a>> {
     let (since, sent) = (Instant::now(), Vec::new());
     let opening = Opening { door, counters, client, peer, since, sent, server: None };
     // If the client broke off, nobody is there to be told.
@@ -87,8 +85,8 @@ enum Encryption {
     Refused,
 }
 
-impl Opening<'_> {
-    async fn run(mut self, refusal: Option<Refusal>) -> io::Result<Option<Opened>> {
+impl<'a> Opening<'a> {
+    async fn run(mut self, refusal: Option<Refusal>) -> io::Result<Option<Opened<'a>>> {
         connect::prepare(&self.client)?;
         if self.door.limits.accept_proxy_protocol {
             let (source, more) = header::receive(&mut self.client, STARTUP).await?;
@@ -145,17 +143,17 @@ impl Opening<'_> {
     }
 
     /// A server, kept or found. `None`: the client was refused.
-    async fn server(&mut self) -> io::Result<Option<(TcpStream, Way)>> {
+    async fn server(&mut self) -> io::Result<Option<Server<'a>>> {
         if let Some(server) = self.server.take() {
             return Ok(Some(server));
         }
         match self.door.server(&self.client, self.since, self.counters).await {
-            Ok((mut server, way)) => {
+            Ok(mut server) => {
                 if self.door.limits.send_proxy_protocol {
                     let header = header::send(self.peer, self.client.local_addr()?)?;
-                    server.write_all(&header).await?;
+                    server.stream.write_all(&header).await?;
                 }
-                Ok(Some((server, way)))
+                Ok(Some(server))
             }
             Err(Turned::Gone) => Err(io::ErrorKind::UnexpectedEof.into()),
             Err(Turned::Away(refusal)) => {
@@ -168,15 +166,16 @@ impl Opening<'_> {
     /// Passes a request for encryption on, and the answer back.
     async fn encrypt(&mut self) -> io::Result<Encryption> {
         loop {
-            let Some((mut server, way)) = self.server().await? else {
+            let Some(mut server) = self.server().await? else {
                 return Ok(Encryption::Refused);
             };
             let mut answer = [0];
             let asked = async {
-                server.write_all(&self.sent[..8]).await?;
-                server.read_exact(&mut answer).await
+                server.stream.write_all(&self.sent[..8]).await?;
+                server.stream.read_exact(&mut answer).await
             };
             if !matches!(timeout(FIRST_ANSWER, asked).await, Ok(Ok(_))) {
+                let way = server.let_go();
                 if let Some(refusal) = self.again(&way, BROKE_OFF).await? {
                     self.refuse(&refusal).await?;
                     return Ok(Encryption::Refused);
@@ -185,38 +184,38 @@ impl Opening<'_> {
             }
             self.sent.drain(..8);
             self.client.write_all(&answer).await?;
-            self.server = Some((server, way));
+            self.server = Some(server);
             return Ok(if answer == *b"N" { Encryption::Declined } else { Encryption::Begun });
         }
     }
 
     /// A session that the door cannot read.
-    async fn encrypted(mut self) -> io::Result<Option<Opened>> {
-        let Some((mut server, way)) = self.server().await? else { return Ok(None) };
-        server.write_all(&self.sent).await?;
+    async fn encrypted(mut self) -> io::Result<Option<Opened<'a>>> {
+        let Some(mut server) = self.server().await? else { return Ok(None) };
+        server.stream.write_all(&self.sent).await?;
         let (client, first) = (self.client, Vec::new());
-        Ok(Some(Opened { client, server, way, frames: None, first }))
+        Ok(Some(Opened { client, server, frames: None, first }))
     }
 
     /// A session that it can read: the server's first answer is looked at.
-    async fn startup(mut self) -> io::Result<Option<Opened>> {
+    async fn startup(mut self) -> io::Result<Option<Opened<'a>>> {
         loop {
-            let Some((mut server, way)) = self.server().await? else { return Ok(None) };
+            let Some(mut server) = self.server().await? else { return Ok(None) };
             let mut first = Vec::new();
             let asked = async {
-                server.write_all(&self.sent).await?;
-                first_answer(&mut server, &mut first).await
+                server.stream.write_all(&self.sent).await?;
+                first_answer(&mut server.stream, &mut first).await
             };
             let why = match timeout(FIRST_ANSWER, asked).await {
-                Ok(Ok(())) => self.turned_away(&first, &way).await,
+                Ok(Ok(())) => self.turned_away(&first, &server.way).await,
                 _ => Some(BROKE_OFF.to_owned()),
             };
             let Some(why) = why else {
                 // Commits are the primary's.
                 let frames = (self.door.kind != Kind::Read).then(Frames::default);
-                return Ok(Some(Opened { client: self.client, server, way, frames, first }));
+                return Ok(Some(Opened { client: self.client, server, frames, first }));
             };
-            drop(server);
+            let way = server.let_go();
             if let Some(refusal) = self.again(&way, &why).await? {
                 self.refuse(&refusal).await?;
                 return Ok(None);

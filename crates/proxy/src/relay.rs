@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -33,6 +33,34 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
 }
 
+/// What others want to know of a session.
+#[derive(Debug)]
+pub struct Vital {
+    /// Set with each chunk.
+    pub moved: AtomicBool,
+    /// The server was ready for a query once.
+    settled: AtomicBool,
+    /// It is not encrypted.
+    readable: bool,
+    since: Instant,
+}
+
+impl Vital {
+    /// Of a session that begins.
+    pub fn new(readable: bool) -> Self {
+        let (moved, settled) = (AtomicBool::new(true), AtomicBool::new(false));
+        Self { moved, settled, readable, since: Instant::now() }
+    }
+
+    /// Whether the server lets the client in just now. An encrypted session counts as one for as long
+    /// as that takes as a rule.
+    pub fn is_young(&self) -> bool {
+        const AS_A_RULE: Duration = Duration::from_millis(200);
+        let known = self.readable || self.since.elapsed() < AS_A_RULE;
+        known && !self.settled.load(Ordering::Relaxed)
+    }
+}
+
 /// A session that goes on.
 pub struct Relay {
     /// The client's connection.
@@ -43,8 +71,8 @@ pub struct Relay {
     gate: Arc<Gate>,
     /// Follows the server's words, where they can be read.
     frames: Option<Frames>,
-    /// Set with each chunk.
-    moved: Arc<AtomicBool>,
+    /// What others want to know of it.
+    vital: Arc<Vital>,
     /// What is counted.
     counters: Arc<Counters>,
     /// Both sides are done: the connections need no reset.
@@ -98,10 +126,10 @@ impl Relay {
         server: TcpStream,
         gate: Arc<Gate>,
         frames: Option<Frames>,
-        moved: Arc<AtomicBool>,
+        vital: Arc<Vital>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { client, server, gate, frames, moved, counters, done: false }
+        Self { client, server, gate, frames, vital, counters, done: false }
     }
 
     /// Moves bytes until both sides are done, or one breaks off. `first` is for the client: what the
@@ -110,7 +138,7 @@ impl Relay {
         let (mut up, mut down) = (Way::default(), Way::default());
         if !first.is_empty() {
             self.counters.bytes_down(first.len());
-            match look(&self.gate, self.frames.as_mut(), &self.counters, &first) {
+            match look(&self.gate, self.frames.as_mut(), &self.vital, &self.counters, &first) {
                 Look::Pass => down.pending = first,
                 Look::Instead(bytes, over) => (down.pending, down.over) = (bytes, over),
                 Look::Shut => return Ended::Shut,
@@ -125,9 +153,9 @@ impl Relay {
         SCRATCH.with_borrow_mut(|scratch| {
             let (mut client_reads, mut client_writes) = self.client.split();
             let (mut server_reads, mut server_writes) = self.server.split();
-            let (moved, counters) = (&self.moved, &self.counters);
+            let (vital, counters) = (&self.vital, &self.counters);
             let mut upwards = |chunk: &[u8]| {
-                moved.store(true, Ordering::Relaxed);
+                vital.moved.store(true, Ordering::Relaxed);
                 counters.bytes_up(chunk.len());
                 Look::Pass
             };
@@ -137,9 +165,9 @@ impl Relay {
             }
             let (gate, frames) = (&self.gate, &mut self.frames);
             let mut downwards = |chunk: &[u8]| {
-                moved.store(true, Ordering::Relaxed);
+                vital.moved.store(true, Ordering::Relaxed);
                 counters.bytes_down(chunk.len());
-                look(gate, frames.as_mut(), counters, chunk)
+                look(gate, frames.as_mut(), vital, counters, chunk)
             };
             match down.poll(cx, &mut server_reads, &mut client_writes, scratch, &mut downwards) {
                 Poll::Ready(Err(ended)) => Poll::Ready(ended),
@@ -152,13 +180,22 @@ impl Relay {
 }
 
 /// Whether, and how, a chunk of the server's is passed on.
-fn look(gate: &Gate, frames: Option<&mut Frames>, counters: &Counters, chunk: &[u8]) -> Look {
+fn look(
+    gate: &Gate,
+    frames: Option<&mut Frames>,
+    vital: &Vital,
+    counters: &Counters,
+    chunk: &[u8],
+) -> Look {
     if !gate.lets_through() {
         return Look::Shut;
     }
     let Some(frames) = frames else { return Look::Pass };
     let mut out = Vec::new();
     let verdict = frames.take(chunk, &mut out);
+    if frames.is_ready() && !vital.settled.load(Ordering::Relaxed) {
+        vital.settled.store(true, Ordering::Relaxed);
+    }
     if verdict != Verdict::Pass && frames.take_sprung() {
         counters.trap();
     }

@@ -6,7 +6,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use howdah_core::MemberName;
 use tokio::net::TcpStream;
@@ -14,10 +13,10 @@ use tokio::task::AbortHandle;
 
 use crate::answer::{Refusal, TOO_MANY_CONNECTIONS};
 use crate::counters::Counters;
-use crate::door::Door;
+use crate::door::{Door, Server};
 use crate::gate::Gate;
 use crate::opening::{self, Opened};
-use crate::relay::{Ended, Relay};
+use crate::relay::{Ended, Relay, Vital};
 
 /// Beyond this many above the limit, a connection is closed without a word.
 const TOLD: usize = 100;
@@ -43,15 +42,17 @@ pub async fn serve(
     }
     // On the heap, and gone before the long part begins.
     let opened = Box::pin(opening::open(&door, &counters, client, peer, refusal)).await;
-    let Some(Opened { client, server, way, frames, first }) = opened else { return };
-    let moved = Arc::new(AtomicBool::new(true));
-    let entered = Entered::new(&door, way.name, way.gate.clone(), handle, &moved);
+    let Some(Opened { client, server, frames, first }) = opened else { return };
+    let Server { stream: server, way, opening } = server;
+    let vital = Arc::new(Vital::new(frames.is_some()));
+    let entered = Entered::new(&door, way.name, way.gate.clone(), handle, &vital);
     let Some(_entered) = entered else {
         counters.cut();
         return;
     };
+    drop(opening);
     counters.begin();
-    let relay = Relay::new(client, server, way.gate, frames, moved, counters.clone());
+    let relay = Relay::new(client, server, way.gate, frames, vital, counters.clone());
     if relay.run(first).await == Ended::Shut {
         counters.cut();
     }
@@ -71,10 +72,10 @@ impl<'a> Entered<'a> {
         server: MemberName,
         gate: Arc<Gate>,
         handle: AbortHandle,
-        moved: &Arc<AtomicBool>,
+        vital: &Arc<Vital>,
     ) -> Option<Self> {
         let at_gate = gate.enter(handle.clone())?;
-        let at_door = door.enter(server, handle, moved.clone());
+        let at_door = door.enter(server, handle, vital.clone());
         Some(Self { door, gate, at_door, at_gate })
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant, held by a test: every key of the list has an answer here.
 
 use super::keys::{Key, is_secret};
-use super::{Config, Role, units};
+use super::{Config, Role, proxy, units};
 
 /// The value of a key; lists by line breaks, `None` for what is not set.
 pub(super) fn value(config: &Config, key: &Key, path: &str) -> Option<String> {
@@ -14,6 +14,7 @@ pub(super) fn value(config: &Config, key: &Key, path: &str) -> Option<String> {
     match section {
         "raft" => raft(config, rest),
         "restapi" => restapi(config, rest),
+        "proxy" => proxy::value(&config.proxy, rest),
         "postgresql" => postgresql(config, path, rest),
         "bootstrap" => bootstrap(config, rest),
         "tags" => tags(config, rest),

@@ -25,6 +25,7 @@ pub mod keys;
 mod network;
 mod parameters;
 mod postgresql;
+mod proxy;
 mod reader;
 mod secret;
 mod sections;
@@ -40,6 +41,7 @@ use std::time::Duration;
 pub use error::{ConfigError, EXIT_CONFIG, Finding, Warning};
 pub use explain::{Explanation, Layer};
 use howdah_core::{MemberName, Profile, Settings, Timings};
+pub use proxy::ProxyConfig;
 pub use secret::Secret;
 pub use source::{SourceFile, Sources};
 pub use value::Place;
@@ -66,6 +68,8 @@ pub struct Config {
     pub raft: RaftConfig,
     /// REST.
     pub restapi: RestConfig,
+    /// The doors.
+    pub proxy: ProxyConfig,
     /// The local PostgreSQL.
     pub postgresql: PostgresqlConfig,
     /// What a new cluster begins with.
@@ -346,6 +350,7 @@ name: b
 raft: {data_dir: /r, self_addr: '127.0.0.1:1', bind_addr: '127.0.0.1:1'}
 restapi: {listen: '127.0.0.1:2'}
 log: {level: info}
+proxy: {read_write: '127.0.0.1:3'}
 postgresql:
   data_dir: /d
   bin_dir: /b

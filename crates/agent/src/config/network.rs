@@ -19,6 +19,9 @@ pub(super) fn check(config: &Config, running: bool) -> (Vec<Finding>, Vec<Warnin
     if !running {
         network.port("raft.bind_addr", config.raft.bind_addr);
         network.port("restapi.listen", config.restapi.listen);
+        for (kind, address) in &config.proxy.listen {
+            network.port(&format!("proxy.{}", kind.word()), *address);
+        }
         network.postgresql();
     }
     network.own_address();

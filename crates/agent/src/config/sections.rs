@@ -11,8 +11,8 @@ use super::addresses::{bind_for, checked, forbid_open, host_port, listen};
 use super::reader::{Report, Section, boolean, nearest};
 use super::value::{Node, Value};
 use super::{
-    BootstrapConfig, Config, HostPort, LogConfig, LogLevel, PostgresqlConfig, RaftConfig,
-    RestConfig, Tags, bootstrap, foreign, postgresql,
+    BootstrapConfig, Config, HostPort, LogConfig, LogLevel, PostgresqlConfig, ProxyConfig,
+    RaftConfig, RestConfig, Tags, bootstrap, foreign, postgresql, proxy,
 };
 
 /// Reads the whole document; with errors in `report` the result must not be used.
@@ -26,6 +26,7 @@ pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
     let log = log(&top);
     let raft = raft(&top, insecure);
     let restapi = restapi(&top, &raft, insecure);
+    let proxy = proxy::read(&top);
     let postgresql = postgresql::read(&top, &raft);
     let bootstrap = bootstrap::read(&top, profile);
     let tags = tags(&top);
@@ -40,7 +41,7 @@ pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
             "keep the two apart; a fresh copy replaces the data directory",
         );
     }
-    apart(&top, &raft, &restapi, &postgresql);
+    apart(&top, &raft, &restapi, &proxy, &postgresql);
     reserved(&top, &bootstrap, &postgresql);
     top.finish();
     Config {
@@ -52,6 +53,7 @@ pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
         log,
         raft,
         restapi,
+        proxy,
         postgresql,
         bootstrap,
         tags,
@@ -81,30 +83,35 @@ fn nested(a: &Path, b: &Path) -> bool {
 }
 
 /// Two ports of this member on one address: the second would fail to open.
-fn apart(top: &Section<'_>, raft: &RaftConfig, rest: &RestConfig, pg: &PostgresqlConfig) {
-    let remedy = "give each its own port";
+fn apart(
+    top: &Section<'_>,
+    raft: &RaftConfig,
+    rest: &RestConfig,
+    proxy: &ProxyConfig,
+    pg: &PostgresqlConfig,
+) {
+    let theirs = pg.listen_hosts.iter().filter_map(|host| match host.as_str() {
+        "*" => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        host => host.parse().ok(),
+    });
+    let mut ports = vec![("raft", "bind_addr", raft.bind_addr), ("restapi", "listen", rest.listen)];
+    let doors = proxy.listen.iter();
+    ports.extend(doors.map(|(kind, address)| ("proxy", kind.word(), *address)));
+    ports.extend(theirs.map(|ip| ("postgresql", "listen", SocketAddr::new(ip, pg.port))));
     let same = |a: SocketAddr, b: SocketAddr| {
         let all = a.ip().is_unspecified() || b.ip().is_unspecified();
         a.port() != 0 && a.port() == b.port() && (all || a.ip() == b.ip())
     };
-    if same(raft.bind_addr, rest.listen) {
-        let what = format!("{} is the port of raft.bind_addr too", rest.listen);
-        top.report.error(&top.place_of("restapi", "listen"), "restapi.listen", what, remedy);
-    }
-    for (key, address) in [("raft.bind_addr", raft.bind_addr), ("restapi.listen", rest.listen)] {
-        let theirs = pg.listen_hosts.iter().filter_map(|host| match host.as_str() {
-            "*" => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-            "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            host => host.parse().ok(),
-        });
-        if theirs.map(|ip| SocketAddr::new(ip, pg.port)).any(|theirs| same(address, theirs)) {
-            let what = format!("port {} is that of {key} too", pg.port);
-            top.report.error(
-                &top.place_of("postgresql", "listen"),
-                "postgresql.listen",
-                what,
-                remedy,
-            );
+    for (index, (section, key, address)) in ports.iter().enumerate() {
+        // PostgreSQL's own addresses share a port.
+        let before = ports[..index]
+            .iter()
+            .find(|(other, own, taken)| (other, own) != (section, key) && same(*address, *taken));
+        if let Some((other, taken, _)) = before {
+            let what = format!("port {} is that of {other}.{taken} too", address.port());
+            let path = format!("{section}.{key}");
+            top.report.error(&top.place_of(section, key), &path, what, "give each its own port");
         }
     }
 }

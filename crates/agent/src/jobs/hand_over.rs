@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use howdah_core::{Ballot, Command, Epoch, Lsn, MemberName, Position, Timeline};
 use howdah_postgres::control::{ClusterControlState, ControlData};
+use howdah_rpc::peer::Status;
 use nix::libc;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -38,6 +39,8 @@ pub async fn run(
         .map(|standby| standby.pid)
         .collect();
     drop(session);
+    let _closing = Closing::begin(context);
+    until_doors_hold(context, epoch).await;
     elephant.signal(pid, libc::SIGINT, None).await?;
     let stopped = tokio::select! {
         gone = until_gone(context, pid, context.timings.ttl * 2) => gone,
@@ -55,6 +58,48 @@ pub async fn run(
         return Err(JobError("the lease was lost before the hand-over".into()));
     }
     transfer(context, outbox, epoch, to, end.lsn, ballot).await
+}
+
+/// New clients wait at every member's doors until the hand-over is over, however it ends.
+struct Closing<'a>(&'a Context);
+
+impl<'a> Closing<'a> {
+    fn begin(context: &'a Context) -> Self {
+        context.board.tell_of_doors(|words| words.closing = true);
+        Self(context)
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.board.tell_of_doors(|words| words.closing = false);
+    }
+}
+
+/// Until every member that is heard, and has doors, holds new clients; not for long, since the others
+/// need not wait for a client's transaction that does not end.
+async fn until_doors_hold(context: &Context, epoch: Epoch) {
+    let ttl = context.timings.ttl;
+    let held = async {
+        let (mut own, mut heard) = (context.board.own(), context.board.changes());
+        loop {
+            let holds =
+                |words: &Status| words.doors_epoch == 0 || words.doors_hold_epoch == epoch.0;
+            let (now, others) = (context.clock.boot(), context.board.heard());
+            let mut fresh = others.values().filter(|heard| now.since(heard.at) < ttl);
+            let own_holds = holds(&own.borrow_and_update());
+            if own_holds && fresh.all(|heard| holds(&heard.status)) {
+                return;
+            }
+            tokio::select! {
+                _ = own.changed() => {}
+                _ = heard.changed() => {}
+            }
+        }
+    };
+    if tokio::time::timeout(ttl * 2 / 5, held).await.is_err() {
+        tracing::info!("hands over though not every member's doors hold new clients yet");
+    }
 }
 
 /// A fast shutdown waits for every standby to take the last WAL, also for one that is frozen. Only

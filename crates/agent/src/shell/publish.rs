@@ -5,6 +5,7 @@ use howdah_core::{ClusterState, Decision};
 use howdah_rpc::peer::Status;
 
 use super::Shell;
+use crate::board::OwnLease;
 
 impl Shell {
     /// Tells peers and the services how this member is, and why.
@@ -55,7 +56,16 @@ impl Shell {
             replay_lag_ms: seen.map_or(0, |seen| seen.replay_lag_ms),
             writes_wait: self.local.writes_wait().unwrap_or_default(),
             writes_wait_ms: self.local.writes_wait_ms(now),
+            open_epoch: match &view.pg {
+                PgView::Running(pg) if !pg.in_recovery && pg.open => {
+                    pg.authority.unwrap_or_default().0
+                }
+                _ => 0,
+            },
+            ..Status::default()
         };
+        let lease = self.lease.view();
+        self.context.board.publish_lease(OwnLease { armed: lease.armed, deadline: lease.deadline });
         self.context.board.publish(status);
     }
 }

@@ -62,7 +62,6 @@ pub(super) const TABLE: &[(&str, Advice)] = &[
     ("witness", refuse("members without PostgreSQL are not supported yet", "remove it; use three members with PostgreSQL")),
     ("thread_pool_size", LATER),
     ("thread_stack_size", LATER),
-    ("proxy", warn("the proxy comes with a later version", "remove it until then")),
     ("tls", NO_TLS),
     ("log.format", warn("the form is fixed", "remove it, or write `type: json`")),
     ("log.dateformat", warn("times are in UTC, as RFC 3339 has them", "remove it")),

@@ -1,0 +1,198 @@
+//! The doors of a real cluster: what clients notice of a change of leader.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use howdah_tests::checks::first_acks;
+use howdah_tests::net::Net;
+use howdah_tests::visitor::{Outcome, longest_gap, refusals, session, through, to_read, writes};
+use howdah_tests::{Cluster, Options, Visitors, Writer, wait_for};
+
+const SETTLE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn every_members_doors_lead_to_the_primary_and_to_the_standbys() -> Result<()> {
+    let cluster = Cluster::healthy("doors", Options::default()).await?;
+    let leader = cluster.leader().await?;
+    let mut readers = BTreeSet::new();
+    for index in 0..cluster.members.len() {
+        let writer = session(&through(&cluster, index)).await?;
+        let sql = "SELECT current_setting('port'), pg_is_in_recovery()";
+        let row = writer.query_one(sql, &[]).await?;
+        let (port, standby): (String, bool) = (row.get(0), row.get(1));
+        ensure!(port == cluster.members[leader].pg_port.to_string() && !standby, "{port}");
+        // Both standbys are read from, since one with a session is not the one with the fewest.
+        let config = to_read(&cluster, index);
+        let (first, second) = (session(&config).await?, session(&config).await?);
+        for reader in [&first, &second] {
+            let row = reader.query_one(sql, &[]).await?;
+            let (port, standby): (String, bool) = (row.get(0), row.get(1));
+            ensure!(standby, "a read at {port}, which is no standby");
+            readers.insert(port);
+        }
+    }
+    ensure!(readers.len() == 2, "reads went to {readers:?}");
+    cluster.check_logs()
+}
+
+#[tokio::test]
+async fn a_switchover_is_a_pause_for_clients_that_come_anew() -> Result<()> {
+    let cluster = Cluster::healthy("doors-switchover", Options::default()).await?;
+    let visitors = Visitors::start(&cluster, &[0, 1, 2, 0, 1, 2]);
+    visitors.more(100).await?;
+    let mut epoch_began = Vec::new();
+    for _ in 0..6 {
+        let leader = cluster.leader().await?;
+        let to = cluster.members[(leader + 1) % 3].name.clone();
+        cluster.switchover(&to).await?;
+        epoch_began.push(Instant::now());
+        cluster.settle(SETTLE).await?;
+        visitors.more(100).await?;
+    }
+    let visits = visitors.finish().await;
+    let refused = refusals(&visits);
+    ensure!(refused.is_empty(), "{} were refused: {:?}", refused.len(), &refused[..1]);
+    let read_only = visits
+        .iter()
+        .filter(|visit| matches!(&visit.outcome, Outcome::Broken(code) if code == "25006"));
+    ensure!(read_only.count() == 0, "somebody met a read-only server");
+    eprintln!("{} visits, longest pause {:?}", visits.len(), longest_gap(&visits));
+    cluster.check_logs()
+}
+
+#[tokio::test]
+async fn after_a_failover_no_client_reaches_the_old_primary() -> Result<()> {
+    let mut cluster = Cluster::healthy("doors-failover", Options::default()).await?;
+    for _ in 0..2 {
+        let old = cluster.leader().await?;
+        let others: Vec<usize> = (0..3).filter(|index| *index != old).collect();
+        let visitors = Visitors::start(&cluster, &[others[0], others[1], others[0], others[1]]);
+        visitors.more(50).await?;
+        let died = Instant::now();
+        cluster.members[old].kill_node();
+        cluster.other_leader(old, Duration::from_secs(30)).await?;
+        visitors.more(50).await?;
+        // It comes back as a standby while clients go on.
+        cluster.start(old)?;
+        cluster.settle(SETTLE).await?;
+        let visits = visitors.finish().await;
+        let old_port = cluster.members[old].pg_port;
+        let wrote = writes(&visits);
+        let first_elsewhere = wrote.iter().find(|write| write.1 != old_port);
+        let (_, _, _, open) = first_elsewhere.context("nobody wrote at the new primary")?;
+        let late = wrote.iter().filter(|(_, port, at, _)| port == &old_port && at > open);
+        ensure!(late.count() == 0, "the old primary took writes after the new one");
+        for visit in &visits {
+            let code = match &visit.outcome {
+                Outcome::Broken(code) => code.as_str(),
+                _ => "",
+            };
+            ensure!(code != "25006", "a client behind the door met a read-only server");
+        }
+        // Who was being let in when it died had to notice.
+        let after: Vec<_> = visits.into_iter().filter(|visit| visit.at > died).collect();
+        ensure!(refusals(&after).is_empty(), "{:?}", refusals(&after));
+    }
+    cluster.check_logs()
+}
+
+#[tokio::test]
+async fn the_door_of_an_isolated_primary_says_nothing_once_the_other_side_has_one() -> Result<()> {
+    if !Net::possible() {
+        ensure!(std::env::var_os("CI").is_none(), "CI runs as root, with iproute2");
+        eprintln!("SKIPPED: network namespaces need root and iproute2");
+        return Ok(());
+    }
+    let net = Net::new(3)?;
+    let mut cluster = Cluster::in_network("doors-isolated", Options::default(), &net)?;
+    cluster.start_all().await?;
+    let leader = cluster.leader().await?;
+    let node = u16::try_from(leader + 1)?;
+    // A client beside the primary reads its clock through its door, again and again, on a thread in
+    // its namespace.
+    let (config, name) = (through(&cluster, leader), net.name(node));
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (heard, answers) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || -> Result<()> {
+        howdah_tests::net::enter(&name)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async move {
+            while !*stopped.borrow() {
+                let connected = tokio::time::timeout(Duration::from_secs(1), session(&config));
+                let Ok(Ok(client)) = connected.await else { continue };
+                while !*stopped.borrow() {
+                    let asked = Instant::now();
+                    let answer = tokio::time::timeout(Duration::from_secs(1), async {
+                        client.query_one("SELECT count(*) FROM t", &[]).await
+                    });
+                    let Ok(Ok(_)) = answer.await else { break };
+                    let _ = heard.send((asked, Instant::now()));
+                }
+            }
+            Ok(())
+        })
+    });
+    let writer = Writer::start(&cluster);
+    first_acks(&writer, 50).await?;
+    net.isolate(node)?;
+    let new = cluster.other_leader(leader, Duration::from_secs(30)).await?;
+    let open = Instant::now();
+    // As long as a lease lasts twice; whatever the isolated side might say, it has had time to.
+    wait_for("the new primary takes writes", Duration::from_secs(30), || async {
+        let acks = writer.acks();
+        let last = acks.iter().rfind(|ack| ack.member == new).context("no write yet")?;
+        ensure!(last.acked > open + Duration::from_secs(10), "not for long enough yet");
+        Ok(())
+    })
+    .await?;
+    stop.send(true)?;
+    net.heal(node)?;
+    reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+    let heard: Vec<(Instant, Instant)> = answers.try_iter().collect();
+    ensure!(!heard.is_empty(), "nothing was read before");
+    let late = heard.iter().filter(|(_, answered)| *answered > open).count();
+    ensure!(late == 0, "{late} answers after another primary was open");
+    writer.finish().await;
+    cluster.settle(SETTLE).await?;
+    cluster.check_logs()
+}
+
+#[tokio::test]
+async fn who_cancels_a_wait_for_standbys_is_not_told_of_success() -> Result<()> {
+    let cluster = Cluster::healthy("doors-cancel", Options::synchronous("quorum", true)).await?;
+    let leader = cluster.leader().await?;
+    let client = session(&through(&cluster, leader)).await?;
+    client.batch_execute("INSERT INTO t VALUES (1)").await?;
+    // Nobody acknowledges any more.
+    let mut stopped = Vec::new();
+    for index in (0..3).filter(|index| *index != leader) {
+        let receiver = cluster.members[index].walreceiver()?;
+        cluster.members[index].signal(receiver, nix::sys::signal::Signal::SIGSTOP)?;
+        stopped.push((index, receiver));
+    }
+    let cancel = client.cancel_token();
+    let commit = client.batch_execute("BEGIN; INSERT INTO t VALUES (2); COMMIT");
+    let cancelling = async {
+        wait_for("the commit waits", Duration::from_secs(20), || async {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+            ensure!(cluster.members[leader].psql(sql)? != "0", "nobody waits");
+            Ok(())
+        })
+        .await?;
+        // Through the same door, as any client would.
+        cancel.cancel_query(tokio_postgres::NoTls).await?;
+        anyhow::Ok(())
+    };
+    let (committed, cancelled) = tokio::join!(commit, cancelling);
+    cancelled?;
+    let error = committed.err().context("the client was told of success")?;
+    let code = error.code().map(|code| code.code().to_owned());
+    ensure!(code.as_deref() == Some("08007"), "{error:?}");
+    for (index, receiver) in stopped {
+        cluster.members[index].signal(receiver, nix::sys::signal::Signal::SIGCONT)?;
+    }
+    // The session goes on.
+    client.batch_execute("INSERT INTO t VALUES (3)").await?;
+    Ok(())
+}
