@@ -3,9 +3,11 @@
 //! Place: the loop counts; REST reads. Memory only: Prometheus knows counters that begin anew.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use howdah_core::{BootInstant, ChangeKind, ClusterState, Epoch};
+use howdah_proxy::{DoorStatus, Doors};
 
 /// Upper bounds of the buckets, milliseconds.
 const BOUNDS_MS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 60_000];
@@ -95,9 +97,21 @@ pub struct Counters {
     opened: AtomicU64,
     out_since: AtomicU64,
     seen_epoch: AtomicU64,
+    doors: OnceLock<Arc<Doors>>,
 }
 
 impl Counters {
+    /// This member has these doors.
+    pub fn count_doors(&self, doors: Arc<Doors>) {
+        // They are opened once.
+        let _ = self.doors.set(doors);
+    }
+
+    /// How its doors are.
+    pub fn doors(&self) -> Vec<DoorStatus> {
+        self.doors.get().map(|doors| doors.status()).unwrap_or_default()
+    }
+
     /// Changes of leader of this kind.
     pub fn leader_changes(&self, kind: Kind) -> u64 {
         self.changes[kind as usize].load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! What the doors must know, kept up to date.
+//! What the doors and the poolers must know, kept up to date.
 //!
 //! Place: one task beside the loop. News of the log, of a member's words, of the own lease or of the
 //! doors wake it; it draws a [`Picture`] and hands it to the doors, and tells the other members how
@@ -15,8 +15,10 @@ use howdah_core::{BootInstant, ChangeKind, ClusterState, Epoch, LeaderRecord, Ls
 use howdah_proxy::Doors;
 use howdah_proxy::route::{Leader, Picture, Place, Unfit};
 use howdah_rpc::peer::Status;
+use tokio::sync::watch;
 
 use crate::board::OwnLease;
+use crate::bouncers::{Bouncers, Wish};
 use crate::config::ProxyConfig;
 use crate::shell::Context;
 use crate::status::Sources;
@@ -62,11 +64,16 @@ impl Seen {
 }
 
 /// Keeps the doors right, as long as the log goes on.
-pub async fn keep(context: Arc<Context>, doors: Arc<Doors>) {
+pub async fn keep(
+    context: Arc<Context>,
+    doors: Option<Arc<Doors>>,
+    mut bouncers: Option<Bouncers>,
+    pictures: watch::Sender<Picture>,
+) {
     let board = &context.board;
     let mut applied = context.node.applied();
     let (mut heard, mut own, mut lease) = (board.changes(), board.own(), board.lease());
-    let mut emptied = doors.emptied();
+    let mut emptied = doors.as_ref().map(|doors| doors.emptied());
     let mut seen = Seen::new(context.clock.boot());
     let mut closing_since = None;
     loop {
@@ -87,15 +94,24 @@ pub async fn keep(context: Arc<Context>, doors: Arc<Doors>) {
         };
         let config = &context.config.proxy;
         let picture = picture(&sources, config, may, &seen);
-        doors.update(&picture);
-        if status.stopping {
-            doors.deafen();
+        pictures.send_replace(picture.clone());
+        if let Some(doors) = &doors {
+            doors.update(&picture);
+            if status.stopping {
+                doors.deafen();
+            }
+        }
+        if let Some(bouncers) = &bouncers {
+            bouncers.wish(wish(&picture));
         }
         let closing = picture.leader.as_ref().is_some_and(|leader| leader.closing);
         closing_since = closing.then(|| closing_since.unwrap_or(now));
         let waited = closing_since.map(|since| now.since(since));
-        let lets_in = waited.is_some_and(|waited| waited < LET_IN) && doors.is_letting_in();
-        say(&context, &doors, &picture, closing && !lets_in);
+        let lets_in = waited.is_some_and(|waited| waited < LET_IN)
+            && doors.as_ref().is_some_and(|doors| doors.is_letting_in());
+        let paused = bouncers.as_ref().is_none_or(|bouncers| bouncers.are_done(seen.epoch));
+        let old = doors.as_ref().is_some_and(|doors| doors.has_old_sessions());
+        say(&context, &picture, old, closing && !lets_in && paused);
         let patience = seen.begun + behind_limit(&state);
         let wake = match patience {
             _ if lets_in => LOOK_AGAIN,
@@ -107,16 +123,40 @@ pub async fn keep(context: Arc<Context>, doors: Arc<Doors>) {
             _ = heard.changed() => {}
             _ = own.changed() => {}
             _ = lease.changed() => {}
-            _ = emptied.changed() => {}
+            () = tick(&mut emptied) => {}
+            () = done(&mut bouncers) => {}
             () = tokio::time::sleep(wake) => {}
         }
     }
 }
 
+async fn tick(emptied: &mut Option<watch::Receiver<u64>>) {
+    match emptied {
+        // Its sender lives as long as the doors.
+        Some(emptied) => drop(emptied.changed().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn done(bouncers: &mut Option<Bouncers>) {
+    match bouncers {
+        Some(bouncers) => bouncers.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What poolers are to do.
+fn wish(picture: &Picture) -> Wish {
+    match &picture.leader {
+        Some(leader) if leader.closing => Wish::Pause(leader.epoch),
+        Some(leader) if leader.open && leader.behind.is_empty() => Wish::Serve(leader.epoch),
+        _ => Wish::Stay,
+    }
+}
+
 /// Tells the other members how far the doors are.
-fn say(context: &Context, doors: &Doors, picture: &Picture, holds: bool) {
+fn say(context: &Context, picture: &Picture, old: bool, holds: bool) {
     let epoch = picture.leader.as_ref().map_or(Epoch(0), |leader| leader.epoch);
-    let old = doors.has_old_sessions();
     context.board.tell_of_doors(|words| {
         if !old && epoch != Epoch(0) {
             words.epoch = epoch;

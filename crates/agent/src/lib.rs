@@ -6,7 +6,9 @@
 //! Failure: when the agent dies, PostgreSQL goes on until the guard's deadline; the guard starts
 //! another agent, which adopts what runs.
 
+mod agent_check;
 pub mod board;
+pub mod bouncers;
 pub mod clock;
 pub mod cluster_config;
 pub mod config;
@@ -15,6 +17,7 @@ mod death;
 pub mod doors;
 pub mod elephant;
 pub mod explain;
+pub mod front;
 pub mod jobs;
 pub mod order;
 pub mod peers;

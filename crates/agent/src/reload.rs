@@ -120,6 +120,7 @@ fn left(old: &Config, new: &Config) -> Vec<String> {
             ("raft", format!("{:?}", config.raft)),
             ("restapi", format!("{:?}", config.restapi)),
             ("proxy", format!("{:?}", config.proxy)),
+            ("pgbouncer", format!("{:?}", config.pgbouncer)),
             ("postgresql.data_dir", format!("{:?}", config.postgresql.data_dir)),
             ("postgresql.bin_dir", format!("{:?}", config.postgresql.bin_dir)),
             (

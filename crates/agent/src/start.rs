@@ -8,7 +8,6 @@ use howdah_core::{Command, Member, Secrets, Timings};
 use howdah_guard::client::GuardClient;
 use howdah_guard::wire::Event;
 use howdah_postgres::install::Install;
-use howdah_proxy::Doors;
 use howdah_rpc::control::control_server::ControlServer;
 use howdah_rpc::peer::peer_server::PeerServer;
 use tokio::sync::mpsc;
@@ -19,6 +18,7 @@ use crate::board::Board;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::elephant::Elephant;
+use crate::front::Front;
 use crate::order::Orders;
 use crate::peers::Listener;
 use crate::services::control::Desk;
@@ -31,8 +31,8 @@ const FEATURE_LEVEL: u32 = 1;
 const VOTERS_MAX: usize = 5;
 /// A disk that hangs must not keep an agent from ending, nor another one from beginning.
 const LAST_WRITES: Duration = Duration::from_secs(5);
-/// How long sessions with other members may go on when this one stops.
-const DRAIN: Duration = Duration::from_secs(10);
+/// A store of the size that it is kept at opens in some tenths of a second.
+const OPENING: Duration = Duration::from_secs(30);
 
 /// How the agent's process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ struct Agent {
     desk: Desk,
     shell: Shell,
     orders: mpsc::Receiver<crate::order::Ordered>,
-    doors: Option<Arc<Doors>>,
+    front: Front,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -182,15 +182,13 @@ impl Agent {
             counters,
             data_dir,
         };
-        let doors = doors(&context.config).map_err(|why| other(why.to_string()))?;
+        let mut front = Front::open(&context.config).await.map_err(other)?;
         let mut tasks = services(&context, &desk).await.map_err(other)?;
         node.start();
         let (every, limit) = (timings.ttl / 10, timings.probe_timeout);
         tasks.push(tokio::spawn(elephant.clone().watch(clock, every, limit, outbox.clone())));
         tasks.push(tokio::spawn(announce(context.clone())));
-        if let Some(doors) = &doors {
-            tasks.push(tokio::spawn(crate::doors::keep(context.clone(), doors.clone())));
-        }
+        tasks.extend(front.begin(&context));
         let raft_dir = context.config.raft.data_dir.clone();
         tasks.push(tokio::spawn(crate::troubles::watch(elephant.clone(), raft_dir)));
         let listener = Listener {
@@ -203,16 +201,14 @@ impl Agent {
         };
         tasks.push(tokio::spawn(listener.run(node.applied())));
         listen_to_guard(events, outbox);
-        Ok(Self { context, desk, shell, orders: ordered, doors, tasks })
+        Ok(Self { context, desk, shell, orders: ordered, front, tasks })
     }
 
     async fn until_the_end(self) -> ExitCode {
-        let Agent { context, desk, shell, orders, doors, tasks } = self;
+        let Agent { context, desk, shell, orders, front, tasks } = self;
         let end = Box::pin(shell.run(orders)).await;
         if end == End::Orderly {
-            if let Some(doors) = &doors {
-                doors.drain(DRAIN).await;
-            }
+            front.drain().await;
             desk.node.hand_on_leadership().await;
         }
         for task in &tasks {
@@ -238,10 +234,13 @@ impl Agent {
 }
 
 /// Opens the log. An agent whose guard was killed may still be on its way out, and has it locked.
+/// A store that does not come to an end with opening is left, with this process: on a volume that was full,
+/// or whose disk hung, the next one may.
 async fn open(config: &Config, timings: Timings) -> Result<Node, OpenError> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
-        match Node::open(options(config, timings)).await {
+        let opened = tokio::time::timeout(OPENING, Node::open(options(config, timings))).await;
+        match opened.unwrap_or_else(|_| Err(did_not_open(config))) {
             Err(OpenError::Locked { .. }) if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -250,12 +249,10 @@ async fn open(config: &Config, timings: Timings) -> Result<Node, OpenError> {
     }
 }
 
-/// Opens the doors that are configured; the threads they need are not made for none.
-fn doors(config: &Config) -> Result<Option<Arc<Doors>>, howdah_proxy::OpenError> {
-    if config.proxy.listen.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Arc::new(Doors::open(&config.proxy.options())?)))
+fn did_not_open(config: &Config) -> OpenError {
+    let why = format!("it did not open within {OPENING:?}; its disk hangs, or is full");
+    let source = std::io::Error::new(std::io::ErrorKind::TimedOut, why);
+    OpenError::Io { dir: config.raft.data_dir.clone(), source }
 }
 
 fn options(config: &Config, timings: Timings) -> Options {

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod front;
 mod operate;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure;
+pub use front::{HaproxyArgs, HaproxyCommand, PgbouncerArgs, PgbouncerCommand};
 pub use operate::{
     CompletionsArgs, DsnArgs, DsnFormat, FenceArgs, ManArgs, PsqlArgs, ReloadArgs, RestartArgs,
     Role, WaitArgs,
@@ -151,6 +153,12 @@ pub enum Command {
         after_long_help = "Examples:\n  howdah psql\n  howdah psql -r replica -- -c 'SELECT 1'"
     )]
     Psql(PsqlArgs),
+    /// HAProxy in front of the cluster
+    #[command(subcommand)]
+    Haproxy(HaproxyCommand),
+    /// PgBouncer before a door
+    #[command(subcommand)]
+    Pgbouncer(PgbouncerCommand),
     /// What is wrong, here and in the cluster, and how to mend it
     #[command(after_long_help = "Examples:\n  howdah doctor\n  howdah doctor -o json")]
     Doctor,

@@ -23,6 +23,7 @@ pub mod initdb;
 pub mod install;
 pub mod kept_wal;
 pub mod passfile;
+pub mod pgbouncer;
 pub mod prepare;
 pub mod procs;
 pub mod rewind;

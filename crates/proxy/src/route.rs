@@ -8,7 +8,7 @@
 use howdah_core::{BootInstant, Epoch, MemberName};
 
 /// What the doors depend on, as one member knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Picture {
     /// The holder of the applied leader record; none while nobody holds the lease.
     pub leader: Option<Leader>,

@@ -3,7 +3,7 @@
 //! Invariant, held by a test: every key of the list has an answer here.
 
 use super::keys::{Key, is_secret};
-use super::{Config, Role, proxy, units};
+use super::{Config, Role, pgbouncer, proxy, units};
 
 /// The value of a key; lists by line breaks, `None` for what is not set.
 pub(super) fn value(config: &Config, key: &Key, path: &str) -> Option<String> {
@@ -14,6 +14,7 @@ pub(super) fn value(config: &Config, key: &Key, path: &str) -> Option<String> {
     match section {
         "raft" => raft(config, rest),
         "restapi" => restapi(config, rest),
+        "pgbouncer" => pgbouncer::value(&config.pgbouncer, rest),
         "proxy" => proxy::value(&config.proxy, rest),
         "postgresql" => postgresql(config, path, rest),
         "bootstrap" => bootstrap(config, rest),
@@ -74,6 +75,9 @@ fn postgresql(config: &Config, path: &str, key: &str) -> Option<String> {
 }
 
 fn role<'c>(config: &'c Config, path: &str) -> Option<&'c Role> {
+    if path.starts_with("pgbouncer.") {
+        return Some(&config.pgbouncer.role);
+    }
     let roles = &config.postgresql.authentication;
     match path.strip_prefix("postgresql.authentication.")?.split('.').next()? {
         "superuser" => Some(&roles.superuser),

@@ -24,6 +24,7 @@ mod hba;
 pub mod keys;
 mod network;
 mod parameters;
+mod pgbouncer;
 mod postgresql;
 mod proxy;
 mod reader;
@@ -41,6 +42,7 @@ use std::time::Duration;
 pub use error::{ConfigError, EXIT_CONFIG, Finding, Warning};
 pub use explain::{Explanation, Layer};
 use howdah_core::{MemberName, Profile, Settings, Timings};
+pub use pgbouncer::{PgbouncerConfig, place_of as pooler_place};
 pub use proxy::ProxyConfig;
 pub use secret::Secret;
 pub use source::{SourceFile, Sources};
@@ -70,6 +72,8 @@ pub struct Config {
     pub restapi: RestConfig,
     /// The doors.
     pub proxy: ProxyConfig,
+    /// Poolers that are paused while the primary changes.
+    pub pgbouncer: PgbouncerConfig,
     /// The local PostgreSQL.
     pub postgresql: PostgresqlConfig,
     /// What a new cluster begins with.
@@ -351,6 +355,7 @@ raft: {data_dir: /r, self_addr: '127.0.0.1:1', bind_addr: '127.0.0.1:1'}
 restapi: {listen: '127.0.0.1:2'}
 log: {level: info}
 proxy: {read_write: '127.0.0.1:3'}
+pgbouncer: {addresses: ['127.0.0.1:4']}
 postgresql:
   data_dir: /d
   bin_dir: /b

@@ -22,6 +22,9 @@ pub(super) fn check(config: &Config, running: bool) -> (Vec<Finding>, Vec<Warnin
         for (kind, address) in &config.proxy.listen {
             network.port(&format!("proxy.{}", kind.word()), *address);
         }
+        if let Some(address) = config.proxy.agent_check {
+            network.port("proxy.agent_check", address);
+        }
         network.postgresql();
     }
     network.own_address();

@@ -152,7 +152,7 @@ fn default_name(name: &str) -> String {
     name.to_owned()
 }
 
-fn read_role(section: Section<'_>, default: &str) -> Role {
+pub(super) fn read_role(section: Section<'_>, default: &str) -> Role {
     let username = section.text("username").unwrap_or_else(|| default_name(default));
     // In an HBA file these characters have meanings of their own.
     let odd =

@@ -24,6 +24,8 @@ pub struct ProxyConfig {
     pub max_lag_bytes: u64,
     /// Whether reads may go to the primary.
     pub primary_reads: PrimaryReads,
+    /// Where HAProxy may ask who may be gone to.
+    pub agent_check: Option<SocketAddr>,
 }
 
 impl Default for ProxyConfig {
@@ -42,6 +44,7 @@ impl Default for ProxyConfig {
             threads: None,
             max_lag_bytes: 16 << 20,
             primary_reads: PrimaryReads::Never,
+            agent_check: None,
         }
     }
 }
@@ -92,6 +95,9 @@ pub(super) fn read(top: &Section<'_>) -> ProxyConfig {
     }
     let reads = section.choice("primary_reads", "way to read", &PRIMARY_READS);
     config.primary_reads = reads.unwrap_or_default();
+    if let Some(text) = section.text("agent_check") {
+        config.agent_check = listen(&section, "agent_check", &text);
+    }
     section.finish();
     config
 }
@@ -119,6 +125,7 @@ pub(super) fn value(config: &ProxyConfig, key: &str) -> Option<String> {
         "read_write" => at(Kind::Write),
         "read_only" => at(Kind::Read),
         "any" => at(Kind::Any),
+        "agent_check" => config.agent_check.map_or("off".to_owned(), |at| at.to_string()),
         "hold_timeout" => units::written(limits.hold_timeout),
         "hold_limit" => limits.hold_limit.to_string(),
         "max_connections" => limits.max_connections.to_string(),

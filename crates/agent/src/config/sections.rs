@@ -12,7 +12,7 @@ use super::reader::{Report, Section, boolean, nearest};
 use super::value::{Node, Value};
 use super::{
     BootstrapConfig, Config, HostPort, LogConfig, LogLevel, PostgresqlConfig, ProxyConfig,
-    RaftConfig, RestConfig, Tags, bootstrap, foreign, postgresql, proxy,
+    RaftConfig, RestConfig, Tags, bootstrap, foreign, pgbouncer, postgresql, proxy,
 };
 
 /// Reads the whole document; with errors in `report` the result must not be used.
@@ -27,6 +27,7 @@ pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
     let raft = raft(&top, insecure);
     let restapi = restapi(&top, &raft, insecure);
     let proxy = proxy::read(&top);
+    let pgbouncer = pgbouncer::read(&top);
     let postgresql = postgresql::read(&top, &raft);
     let bootstrap = bootstrap::read(&top, profile);
     let tags = tags(&top);
@@ -54,6 +55,7 @@ pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
         raft,
         restapi,
         proxy,
+        pgbouncer,
         postgresql,
         bootstrap,
         tags,
@@ -98,6 +100,7 @@ fn apart(
     let mut ports = vec![("raft", "bind_addr", raft.bind_addr), ("restapi", "listen", rest.listen)];
     let doors = proxy.listen.iter();
     ports.extend(doors.map(|(kind, address)| ("proxy", kind.word(), *address)));
+    ports.extend(proxy.agent_check.map(|address| ("proxy", "agent_check", address)));
     ports.extend(theirs.map(|ip| ("postgresql", "listen", SocketAddr::new(ip, pg.port))));
     let same = |a: SocketAddr, b: SocketAddr| {
         let all = a.ip().is_unspecified() || b.ip().is_unspecified();

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use howdah_core::sync::choose::Mode;
+use howdah_proxy::DoorStatus;
 
 use crate::counters::{Histogram, Kind};
 use crate::status::Sources;
@@ -70,6 +71,7 @@ pub(super) fn render(sources: &Sources<'_>) -> String {
     lease(&mut page, sources);
     members(&mut page, sources);
     counted(&mut page, sources);
+    doors(&mut page, &sources.counters.doors());
     page.text
 }
 
@@ -183,4 +185,33 @@ fn counted(page: &mut Page<'_>, sources: &Sources<'_>) {
     page.histogram("howdah_election_seconds", elections, &counters.elections);
     let outages = "Time during which this member knew of no primary that takes writes";
     page.histogram("howdah_outage_seconds", outages, &counters.outages);
+}
+
+/// A door's metric: name, type, help, value.
+type DoorMetric = (&'static str, &'static str, &'static str, fn(&DoorStatus) -> u64);
+
+const DOORS: [DoorMetric; 13] = [
+    ("howdah_door_connections", "gauge", "Connections now", |door| door.connections as u64),
+    ("howdah_door_sessions", "gauge", "Sessions now", |door| door.sessions as u64),
+    ("howdah_door_waiting", "gauge", "Connections that wait now", |door| door.waiting as u64),
+    ("howdah_door_accepted_total", "counter", "Connections that came", |d| d.counts.accepted),
+    ("howdah_door_sessions_total", "counter", "Sessions that began", |d| d.counts.begun),
+    ("howdah_door_waited_total", "counter", "Connections that had to wait", |d| d.counts.waited),
+    ("howdah_door_refused_total", "counter", "Connections refused", |d| d.counts.refused),
+    ("howdah_door_cut_total", "counter", "Sessions reset", |d| d.counts.cut),
+    ("howdah_door_repeated_total", "counter", "Servers asked again unseen", |d| d.counts.repeated),
+    ("howdah_door_cancels_total", "counter", "Requests to cancel", |d| d.counts.cancels),
+    ("howdah_door_traps_total", "counter", "Commits of unknown outcome", |d| d.counts.traps),
+    ("howdah_door_received_bytes_total", "counter", "Bytes from clients", |d| d.counts.up),
+    ("howdah_door_sent_bytes_total", "counter", "Bytes to clients", |d| d.counts.down),
+];
+
+/// The doors, one sample each.
+fn doors(page: &mut Page<'_>, doors: &[DoorStatus]) {
+    for (metric, kind, help, value) in DOORS {
+        page.head(metric, kind, help);
+        for door in doors {
+            page.sample(metric, &[("door", door.kind.word())], value(door) as f64);
+        }
+    }
 }

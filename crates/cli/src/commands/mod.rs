@@ -9,6 +9,7 @@ mod events;
 mod explain;
 mod failover;
 mod fence;
+mod front;
 mod history;
 mod list;
 mod pause;
@@ -25,7 +26,7 @@ use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::args::{Cli, Command, ConfigCommand};
+use crate::args::{Cli, Command, ConfigCommand, HaproxyCommand, PgbouncerCommand};
 use crate::demo;
 use crate::failure::Failure;
 
@@ -55,6 +56,8 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::ShowConfig => wait(show_config::run(&global)),
         Command::Dsn(args) => wait(dsn::run(&global, &args)),
         Command::Psql(args) => wait(dsn::psql(&global, &args)),
+        Command::Haproxy(HaproxyCommand::Config(args)) => wait(front::haproxy(&global, &args)),
+        Command::Pgbouncer(PgbouncerCommand::Config(args)) => front::pgbouncer(&global, &args),
         Command::Doctor => wait(doctor::run(&global)),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),

@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod doctor;
 pub mod dsn;
+pub mod front;
 pub mod lost;
 pub mod progress;
 pub mod status;
