@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::cluster::Cluster;
 use crate::net;
@@ -39,6 +39,37 @@ impl Haproxy {
             .replace("{read}", &read.to_string())
             .replace("{primary_servers}", &servers.join("\n"))
             .replace("{replica_servers}", &servers.join("\n"));
+        Self::run(cluster, netns, &text, write, read)
+    }
+
+    /// The same with the configuration that howdah prints. Members of a test share one address, so that
+    /// each has a port of its own for HAProxy's agent check.
+    ///
+    /// # Errors
+    /// If it cannot be printed or started.
+    pub fn printed(cluster: &Cluster, checks: &[u16]) -> Result<Option<Self>> {
+        let (write, read) = (cluster.ground.port + 30, cluster.ground.port + 31);
+        let printed = Command::new(&cluster.ground.howdah)
+            .args(["haproxy", "config", "--endpoint", &cluster.members[0].control()])
+            .args(["--write", &format!("127.0.0.1:{write}")])
+            .args(["--read", &format!("127.0.0.1:{read}"), "--agent-port", "1"])
+            .output()?;
+        ensure!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+        let mut text = String::from_utf8(printed.stdout)?;
+        for (member, port) in cluster.members.iter().zip(checks) {
+            let server = format!("check port {}", member.rest_port);
+            text = text.replace(&server, &format!("{server} agent-port {port}"));
+        }
+        Self::run(cluster, None, &text, write, read)
+    }
+
+    fn run(
+        cluster: &Cluster,
+        netns: Option<&str>,
+        text: &str,
+        write: u16,
+        read: u16,
+    ) -> Result<Option<Self>> {
         let file = cluster.ground.dir.join("haproxy.cfg");
         std::fs::write(&file, text)?;
         let Some(program) = program() else {

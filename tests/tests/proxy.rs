@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use howdah_tests::checks::first_acks;
+use howdah_tests::cluster::PASSWORD;
 use howdah_tests::net::Net;
 use howdah_tests::visitor::{Outcome, longest_gap, refusals, session, through, to_read, writes};
-use howdah_tests::{Cluster, Options, Visitors, Writer, wait_for};
+use howdah_tests::{Cluster, Haproxy, Options, Pgbouncer, Visitors, Writer, pgbouncer, wait_for};
 
 const SETTLE: Duration = Duration::from_secs(60);
 
@@ -195,4 +196,115 @@ async fn who_cancels_a_wait_for_standbys_is_not_told_of_success() -> Result<()> 
     // The session goes on.
     client.batch_execute("INSERT INTO t VALUES (3)").await?;
     Ok(())
+}
+
+/// pgbench's own log of its transactions: how long the longest took.
+fn longest_transaction(prefix: &std::path::Path) -> Result<Duration> {
+    let (dir, name) = (prefix.parent().context("a directory")?, prefix.file_name());
+    let name = name.context("a name")?.to_string_lossy().into_owned();
+    let mut longest = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&name)) {
+            for line in std::fs::read_to_string(&path)?.lines() {
+                let micros = line.split(' ').nth(2).context("a time")?.parse::<u64>()?;
+                longest = longest.max(micros);
+            }
+        }
+    }
+    Ok(Duration::from_micros(longest))
+}
+
+#[tokio::test]
+async fn behind_pgbouncer_a_switchover_is_no_error() -> Result<()> {
+    let mut cluster = Cluster::new("doors-pgbouncer", Options::default())?;
+    // Each member's pooler is looked after by its member; here n1 has one.
+    let file = cluster.members[0].dir.join("howdah.yml");
+    let text = std::fs::read_to_string(&file)? + &pgbouncer::looked_after(&cluster);
+    std::fs::write(&file, text)?;
+    cluster.start_all().await?;
+    let Some(bouncer) = Pgbouncer::start(&cluster, 0).await? else { return Ok(()) };
+    let leader = cluster.leader().await?;
+    cluster.members[leader].psql("GRANT ALL ON SCHEMA public TO tester")?;
+    let pgbench = || {
+        let mut command = std::process::Command::new(cluster.ground.bin_dir.join("pgbench"));
+        command.args(["-h", "127.0.0.1", "-p", &bouncer.port.to_string(), "-U", "tester"]);
+        command.env("PGPASSWORD", PASSWORD).current_dir("/");
+        command
+    };
+    let made = pgbench().args(["-i", "-q", "-s", "1", "postgres"]).output()?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let switchovers: u32 = std::env::var("SWITCHOVERS").map_or(Ok(4), |count| count.parse())?;
+    let seconds = (switchovers * 8).to_string();
+    let prefix = cluster.ground.dir.join("transactions");
+    let run = pgbench()
+        .args(["-n", "-c", "8", "-T", &seconds, "-l", "--log-prefix"])
+        .arg(&prefix)
+        .arg("postgres")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    let waiting = tokio::task::spawn_blocking(move || run.wait_with_output());
+    for _ in 0..switchovers {
+        let leader = cluster.leader().await?;
+        let to = &cluster.members[(leader + 1) % 3].name;
+        // Refused while the candidate lags too far behind so many writes.
+        wait_for("a switchover", SETTLE, || cluster.switchover(to)).await?;
+        cluster.settle(SETTLE).await?;
+    }
+    ensure!(!waiting.is_finished(), "pgbench ended before the last switchover");
+    let ended = waiting.await??;
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    ensure!(ended.status.success(), "pgbench met an error: {told}");
+    ensure!(!told.contains("error") && !told.contains("abort"), "{told}");
+    let longest = longest_transaction(&prefix)?;
+    eprintln!("{switchovers} switchovers, longest transaction {longest:?}");
+    ensure!(longest < Duration::from_secs(10), "a transaction took {longest:?}");
+    cluster.check_logs()
+}
+
+#[tokio::test]
+async fn the_printed_haproxy_configuration_follows_the_primary() -> Result<()> {
+    // Each member has its agent check at the same distance from its doors.
+    let mut cluster = Cluster::new("doors-haproxy", Options::default())?;
+    let mut checks = Vec::new();
+    for member in &cluster.members {
+        let file = member.dir.join("howdah.yml");
+        let port = member.read_port + 4;
+        let wanted = format!("proxy: {{ agent_check: '127.0.0.1:{port}', ");
+        std::fs::write(&file, std::fs::read_to_string(&file)?.replace("proxy: { ", &wanted))?;
+        checks.push(port);
+    }
+    cluster.start_all().await?;
+    let Some(haproxy) = Haproxy::printed(&cluster, &checks)? else { return Ok(()) };
+    let ask = |port: u16| async move {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(port).user("tester").password(PASSWORD).dbname("postgres");
+        config.connect_timeout(Duration::from_secs(2));
+        let client = session(&config).await?;
+        let row = client.query_one("SELECT current_setting('port')", &[]).await?;
+        Ok::<String, anyhow::Error>(row.get(0))
+    };
+    let leads_to = |cluster: &Cluster, leader: usize| {
+        let (wanted, write, read) =
+            (cluster.members[leader].pg_port.to_string(), haproxy.write, haproxy.read);
+        async move {
+            wait_for("HAProxy leads where it should", Duration::from_secs(20), || async {
+                let (writes, reads) = (ask(write).await?, ask(read).await?);
+                ensure!(writes == wanted, "writes go to {writes}, {wanted} leads");
+                ensure!(reads != wanted, "reads go to the primary");
+                Ok(())
+            })
+            .await
+        }
+    };
+    let first = cluster.leader().await?;
+    leads_to(&cluster, first).await?;
+    cluster.members[first].kill_node();
+    let second = cluster.other_leader(first, Duration::from_secs(30)).await?;
+    leads_to(&cluster, second).await?;
+    cluster.start(first)?;
+    cluster.settle(SETTLE).await?;
+    cluster.switchover(&cluster.members[first].name).await?;
+    leads_to(&cluster, first).await
 }
