@@ -1,13 +1,14 @@
 //! The clients of a run: one set of them beside each member, in its network, so that a primary that is
-//! cut off is cut off together with clients; one that finds whichever is writable; and one that a load balancer
-//! leads there.
+//! cut off is cut off together with clients; one that finds whichever is writable; one that goes through the
+//! members' doors; and one that a load balancer leads there. Or all of them go through the doors.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use howdah_tests::dice::Dice;
 use howdah_tests::net;
 use howdah_tests::wait_for;
@@ -113,6 +114,8 @@ pub struct Seat {
     pub host: String,
     /// The port there.
     pub port: u16,
+    /// Its door for writes, where it has one.
+    pub door: Option<u16>,
     /// The network that its clients share with it.
     pub netns: Option<String>,
 }
@@ -120,6 +123,10 @@ pub struct Seat {
 impl Seat {
     fn place(&self) -> (&str, u16) {
         (&self.host, self.port)
+    }
+
+    fn door(&self) -> Option<(&str, u16)> {
+        Some((&self.host, self.door?))
     }
 }
 
@@ -132,6 +139,8 @@ pub struct Seats {
     pub clients: Option<String>,
     /// Port on 127.0.0.1, in that network, of a load balancer that leads to who can be written to.
     pub balancer: Option<u16>,
+    /// All clients go through the members' doors, those beside a member through its own.
+    pub through_doors: bool,
 }
 
 fn config_of<'a>(places: impl IntoIterator<Item = (&'a str, u16)>) -> Config {
@@ -160,8 +169,21 @@ impl Crew {
             let recorder = Recorder::create(&path, began);
             Ok(Arc::new(recorder.with_context(|| format!("create {}", path.display()))?))
         };
+        let doors: Vec<_> = seats.members.iter().filter_map(Seat::door).collect();
         let mut anywhere = config_of(seats.members.iter().map(Seat::place));
         anywhere.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        if seats.through_doors {
+            ensure!(doors.len() == seats.members.len(), "not every member has a door");
+            anywhere = config_of(doors.clone());
+        }
+        let by_port = |seat: &Seat| (seat.port.to_string(), seat.name.clone());
+        let mut names: BTreeMap<_, _> = seats.members.iter().map(by_port).collect();
+        if names.len() < seats.members.len() {
+            names.clear();
+        }
+        let names = Arc::new(names);
+        let somewhere =
+            |config: Config| Place { config, node: None, names: names.clone(), pace: PACE };
         let mut crew = Self {
             began,
             numbers: Arc::default(),
@@ -175,15 +197,21 @@ impl Crew {
             counter: (Counter::default(), recorder("counter")?),
         };
         for (seat, number) in seats.members.iter().zip(1..) {
-            let config = config_of([seat.place()]);
-            let place = Place { config, node: Some(seat.name.clone()), pace: PACE };
+            let place = match seat.door().filter(|_| seats.through_doors) {
+                Some(door) => somewhere(config_of([door])),
+                None => {
+                    Place { node: Some(seat.name.clone()), ..somewhere(config_of([seat.place()])) }
+                }
+            };
             crew.spawn(place, seat.netns.clone(), Dice(seed ^ number))?;
         }
-        let place = Place { config: crew.anywhere.clone(), node: None, pace: PACE };
+        let place = somewhere(crew.anywhere.clone());
         crew.spawn(place, seats.clients.clone(), Dice(seed))?;
+        if !doors.is_empty() && !seats.through_doors {
+            crew.spawn(somewhere(config_of(doors)), seats.clients.clone(), Dice(seed ^ 100))?;
+        }
         if let Some(port) = seats.balancer {
-            let config = config_of([("127.0.0.1", port)]);
-            let place = Place { config, node: None, pace: PACE };
+            let place = somewhere(config_of([("127.0.0.1", port)]));
             crew.spawn(place, seats.clients.clone(), Dice(!seed))?;
         }
         Ok(crew)

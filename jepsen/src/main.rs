@@ -41,6 +41,9 @@ enum Command {
         /// (tools/needs patroni), or one plain PostgreSQL, in which nothing may be found.
         #[arg(long, default_value = "howdah", env = "AGAINST", value_parser = ["howdah", "patroni", "postgres"])]
         against: String,
+        /// How clients reach it: each way that there is, or all through howdah's doors.
+        #[arg(long, default_value = "direct", env = "THROUGH", value_parser = ["direct", "doors"])]
+        through: String,
         /// A negative control, in which something must be found: members run without this; may be given again.
         /// Takes a binary that is built for it; see tools/storm-sabotage.
         #[arg(long, value_parser = WITHOUT.map(|(what, _, _)| what))]
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
             mode,
             members,
             against,
+            through,
             without,
             schedule,
             dir,
@@ -94,7 +98,8 @@ fn main() -> ExitCode {
         } => {
             let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
             let length = Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0);
-            let plan = Plan { seed, length, mode, members, against, without, cycles: None };
+            let plan =
+                Plan { seed, length, mode, members, against, through, without, cycles: None };
             let dir = dir.unwrap_or_else(|| default_dir(seed));
             if rounds > 1 || resume {
                 campaign::make(&plan, rounds, &dir, resume).and_then(|()| sum(&dir))

@@ -57,10 +57,14 @@ pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
         name: "plain".to_owned(),
         host: "127.0.0.1".to_owned(),
         port: plain.ground.port,
+        door: None,
         netns: None,
     };
-    let crew =
-        Crew::start(&Seats { members: vec![seat], clients: None, balancer: None }, dir, plan.seed)?;
+    let crew = Crew::start(
+        &Seats { members: vec![seat], clients: None, balancer: None, through_doors: false },
+        dir,
+        plan.seed,
+    )?;
     let weathered = weather(&plan, &KINDS, &mut plain, crew, dir).await?;
     let versions = plain.psql("SELECT 'PostgreSQL ' || current_setting('server_version')")?;
     if weathered.whole {

@@ -45,6 +45,9 @@ pub struct Plan {
     /// A negative control: what keeps its members honest and is switched off, see [`WITHOUT`].
     #[serde(default)]
     pub without: Vec<String>,
+    /// How clients reach it: direct, or through howdah's doors.
+    #[serde(default = "direct")]
+    pub through: String,
     /// What is done, where it is not drawn from the seed; then `length` is only what is shown.
     #[serde(default)]
     pub cycles: Option<Vec<Cycle>>,
@@ -60,6 +63,7 @@ impl Plan {
         add("--mode", self.mode.clone());
         add("--members", self.members.to_string());
         add("--against", self.against.clone());
+        add("--through", self.through.clone());
         add("--minutes", minutes.to_string());
         for what in &self.without {
             add("--without", what.clone());
@@ -76,6 +80,10 @@ pub const WITHOUT: [(&str, &str, &str); 4] = [
     ("promise", "HOWDAH_TEST_RAIL_OFF", "promise"),
     ("barrier", "HOWDAH_TEST_RAIL_OFF", "barrier"),
 ];
+
+fn direct() -> String {
+    "direct".to_owned()
+}
 
 fn howdah() -> String {
     "howdah".to_owned()
@@ -163,12 +171,20 @@ pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
     let leader = cluster.leader().await?;
     cluster.members[leader].psql(&tables())?;
     let clients = net.as_ref().map(|net| net.name(Net::CLIENTS));
-    let balancer = Haproxy::start(&cluster, clients.as_deref())?;
-    if balancer.is_none() {
+    let through_doors = plan.through == "doors";
+    let balancer = match through_doors {
+        true => None,
+        false => Haproxy::start(&cluster, clients.as_deref())?,
+    };
+    if balancer.is_none() && !through_doors {
         skipped.push("clients of a load balancer: haproxy is not installed".to_owned());
     }
     let balancer = balancer.as_ref().map(|balancer| balancer.write);
-    let crew = Crew::start(&Seats { balancer, ..seats(&cluster, clients) }, dir, plan.seed)?;
+    let crew = Crew::start(
+        &Seats { balancer, through_doors, ..seats(&cluster, clients) },
+        dir,
+        plan.seed,
+    )?;
     let mut stage = Stage {
         cluster: &mut cluster,
         net: net.as_ref(),
@@ -209,9 +225,15 @@ fn seats(cluster: &Cluster, clients: Option<String>) -> Seats {
         name: member.name.clone(),
         host: member.host.clone(),
         port: member.pg_port,
+        door: Some(member.write_port),
         netns: member.netns.clone(),
     };
-    Seats { members: cluster.members.iter().map(seat).collect(), clients, balancer: None }
+    Seats {
+        members: cluster.members.iter().map(seat).collect(),
+        clients,
+        balancer: None,
+        through_doors: false,
+    }
 }
 
 /// What came of the faults.

@@ -22,6 +22,7 @@ async fn three_minutes_of_the_storm_are_explained() -> Result<()> {
         mode: "quorum".into(),
         members: 3,
         against: "howdah".into(),
+        through: "direct".into(),
         without: Vec::new(),
         cycles: None,
     };

@@ -137,10 +137,16 @@ impl Rival<'_> {
             name: node.name.clone(),
             host: node.host.clone(),
             port: POSTGRES,
+            door: None,
             netns: Some(node.netns.clone()),
         };
         let members = self.nodes.iter().map(seat).collect();
-        Seats { members, clients: Some(self.net.name(Net::CLIENTS)), balancer: None }
+        Seats {
+            members,
+            clients: Some(self.net.name(Net::CLIENTS)),
+            balancer: None,
+            through_doors: false,
+        }
     }
 
     fn versions(&self, parts: &Parts) -> String {

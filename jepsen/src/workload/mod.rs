@@ -9,6 +9,7 @@ mod counter;
 mod register;
 mod set;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub use counter::Counter;
 pub use register::Registers;
 pub use set::Set;
 
-use crate::client::{Failed, Session, connect};
+use crate::client::{Failed, STATEMENT, Session, connect};
 use crate::history::{Kind, Operation, Process};
 use crate::record::{Note, Recorder};
 
@@ -80,6 +81,9 @@ pub struct Place {
     pub config: Config,
     /// The member, where it is always the same.
     pub node: Option<String>,
+    /// Members by the port of their PostgreSQL, where it is not: whoever serves is asked. Empty where they
+    /// share one.
+    pub names: Arc<BTreeMap<String, String>>,
     /// Pause between two operations.
     pub pace: Duration,
 }
@@ -92,10 +96,14 @@ pub async fn work<W: Workload>(mut workload: W, place: Place, shared: Shared, mu
             tokio::time::sleep(place.pace).await;
             continue;
         };
+        let node = match &place.node {
+            Some(node) => Some(node.clone()),
+            None => served_by(&session.client, &place.names).await,
+        };
         while !shared.stop.load(Ordering::SeqCst) {
             let op = workload.next(number, &mut dice);
             let process = Process::Client(number);
-            let note = |error| Note { node: place.node.clone(), error, ..Note::default() };
+            let note = |error| Note { node: node.clone(), error, ..Note::default() };
             shared.recorder.write(process, Kind::Invoke, &op, note(None));
             match workload.run(&session, &op).await {
                 Ok((done, Wrote { timeline, xid })) => {
@@ -120,6 +128,19 @@ pub async fn work<W: Workload>(mut workload: W, place: Place, shared: Shared, mu
         }
         tokio::time::sleep(place.pace).await;
     }
+}
+
+/// Who serves this session.
+async fn served_by(
+    client: &tokio_postgres::Client,
+    names: &BTreeMap<String, String>,
+) -> Option<String> {
+    if names.is_empty() {
+        return None;
+    }
+    let asked = client.query_one("SELECT current_setting('port')", &[]);
+    let row = tokio::time::timeout(STATEMENT, asked).await.ok()?.ok()?;
+    names.get(row.try_get::<_, &str>(0).ok()?).cloned()
 }
 
 /// What this transaction is in its server's history.
