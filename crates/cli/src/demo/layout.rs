@@ -49,6 +49,8 @@ pub(crate) struct MemberLayout {
     pub(crate) postgres_port: u16,
     pub(crate) control_port: u16,
     pub(crate) rest_port: u16,
+    pub(crate) write_port: u16,
+    pub(crate) read_port: u16,
 }
 
 impl Layout {
@@ -74,6 +76,8 @@ impl Layout {
                     postgres_port: ports.next(5501)?,
                     control_port: ports.next(7432)?,
                     rest_port: ports.next(8008)?,
+                    write_port: ports.next(5000)?,
+                    read_port: ports.next(5010)?,
                 })
             })
             .collect::<Result<Vec<_>, Failure>>()?;
@@ -112,9 +116,10 @@ impl Layout {
     }
 
     fn write_pgpass(&self) -> Result<(), Failure> {
-        let line =
-            |m: &MemberLayout| format!("127.0.0.1:{}:*:demo:{}\n", m.postgres_port, self.password);
-        write_private(&self.pgpass(), &self.members.iter().map(line).collect::<String>())
+        let ports = |m: &MemberLayout| [m.postgres_port, m.write_port, m.read_port];
+        let line = |port: u16| format!("127.0.0.1:{port}:*:demo:{}\n", self.password);
+        let lines = self.members.iter().flat_map(ports).map(line);
+        write_private(&self.pgpass(), &lines.collect::<String>())
     }
 
     fn pgpass(&self) -> PathBuf {
@@ -128,10 +133,24 @@ impl Layout {
 
     /// A connection string that finds the primary; the password is in a file.
     pub(crate) fn dsn(&self) -> String {
+        self.leading_to(|m| m.postgres_port, "target_session_attrs=read-write ")
+    }
+
+    /// The same through the doors for writes.
+    pub(crate) fn write_dsn(&self) -> String {
+        self.leading_to(|m| m.write_port, "")
+    }
+
+    /// Through the doors for reads.
+    pub(crate) fn read_dsn(&self) -> String {
+        self.leading_to(|m| m.read_port, "")
+    }
+
+    fn leading_to(&self, port: fn(&MemberLayout) -> u16, more: &str) -> String {
         let hosts: Vec<&str> = self.members.iter().map(|_| "127.0.0.1").collect();
-        let ports: Vec<String> = self.members.iter().map(|m| m.postgres_port.to_string()).collect();
+        let ports: Vec<String> = self.members.iter().map(|m| port(m).to_string()).collect();
         format!(
-            "host={} port={} user=demo dbname=demo target_session_attrs=read-write passfile={}",
+            "host={} port={} user=demo dbname=demo {more}passfile={}",
             hosts.join(","),
             ports.join(","),
             self.pgpass().display()
@@ -222,6 +241,9 @@ raft:
 restapi:
   listen: 127.0.0.1:{rest}
   connect_address: 127.0.0.1:{rest}
+proxy:
+  read_write: 127.0.0.1:{write}
+  read_only: 127.0.0.1:{read}
 postgresql:
   listen: 127.0.0.1:{postgres}
   connect_address: 127.0.0.1:{postgres}
@@ -239,6 +261,8 @@ bootstrap:
         control = member.control_port,
         partners = partners.join(", "),
         rest = member.rest_port,
+        write = member.write_port,
+        read = member.read_port,
         postgres = member.postgres_port,
         data = quoted(&member.data_dir),
         ttl = ttl.as_millis(),
@@ -284,6 +308,8 @@ mod tests {
             postgres_port: 5500 + nth,
             control_port: 7431 + nth,
             rest_port: 8007 + nth,
+            write_port: 4999 + nth,
+            read_port: 5009 + nth,
         };
         (1..=3).map(member).collect()
     }

@@ -55,6 +55,8 @@ struct Access {
     endpoint: String,
     rest: Vec<String>,
     dsn: String,
+    write_dsn: String,
+    read_dsn: String,
     members: Vec<MemberAccess>,
 }
 
@@ -190,9 +192,10 @@ fn introduce(console: Console, layout: &Layout, status: &ClusterStatus) -> Resul
     if console.format == Format::Table {
         output::print(&status::list(status, false))?;
         return console.say(&format!(
-            "\nexport HOWDAH_ENDPOINT={endpoint}\npsql '{}'\nLogs: {}/n*/howdah.log   Ctrl-C ends \
-             the demo",
-            layout.dsn(),
+            "\nexport HOWDAH_ENDPOINT={endpoint}\npsql '{}'    # the primary, whoever that is\n\
+             psql '{}'    # a standby\nLogs: {}/n*/howdah.log   Ctrl-C ends the demo",
+            layout.write_dsn(),
+            layout.read_dsn(),
             layout.dir.display()
         ));
     }
@@ -201,6 +204,8 @@ fn introduce(console: Console, layout: &Layout, status: &ClusterStatus) -> Resul
         endpoint,
         rest: layout.members.iter().map(|m| format!("http://127.0.0.1:{}", m.rest_port)).collect(),
         dsn: layout.dsn(),
+        write_dsn: layout.write_dsn(),
+        read_dsn: layout.read_dsn(),
         members: layout
             .members
             .iter()
