@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: storm storm-sabotage demo tour build release test lint verify fix doc perf idle commit-latency kills durable promises deaths soak model sim sabotage pg-16 pg-18
+.PHONY: storm storm-sabotage demo tour build release test lint verify fix doc perf idle commit-latency doors kills durable promises deaths soak model sim sabotage pg-16 pg-18
 
 demo: build ## three real PostgreSQL servers with their sidecars, until Ctrl-C
 	./target/debug/howdah demo $(ARGS)
@@ -67,6 +67,10 @@ idle: release ## what an idle cluster costs, beside etcd and Patroni where insta
 
 commit-latency: release ## what howdah adds to a commit in quorum mode, beside bare PostgreSQL
 	cargo bench --locked -p howdah-benches --bench commit
+
+doors: release ## what a door costs beside HAProxy and PgBouncer, which are installed for it
+	@tools/needs haproxy pgbouncer
+	cargo bench --locked -p howdah-benches --bench doors
 
 model: ## every world within ever larger bounds, as far as MINUTES (60) go
 	cargo run --release --locked -p howdah-model --example model

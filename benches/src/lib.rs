@@ -1,4 +1,5 @@
-//! Benchmarks of howdah, each a program of its own: `make idle`, `make commit-latency`.
+//! Benchmarks of howdah, each a program of its own: `make idle`, `make commit-latency`, `make
+//! doors`.
 
 pub mod demo;
 pub mod process;

@@ -136,6 +136,14 @@ fn fields(pid: i32) -> Option<Vec<String>> {
     Some(rest.split_whitespace().map(str::to_owned).collect())
 }
 
+/// Processor time that a process used so far, all its threads'; `None`: it has ended.
+pub fn cpu(pid: i32) -> Option<Duration> {
+    // utime and stime, fields 14 and 15 of all.
+    let fields = fields(pid)?;
+    let used: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+    Some(Duration::from_secs_f64(used / ticks_per_second()))
+}
+
 fn pss_mib(pid: i32) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = text.lines().find(|line| line.starts_with("Pss:"))?;
