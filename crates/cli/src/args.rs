@@ -145,7 +145,7 @@ pub enum Command {
     ShowConfig,
     /// A connection string that finds the right member by itself
     #[command(
-        after_long_help = "Examples:\n  howdah dsn\n  howdah dsn --role replica --format jdbc"
+        after_long_help = "Examples:\n  howdah dsn\n  howdah dsn --role replica --format jdbc\n  howdah dsn --door 5000      # through the members' doors"
     )]
     Dsn(DsnArgs),
     /// psql on the right member

@@ -91,10 +91,12 @@ pub struct FenceArgs {
 /// In which words a connection string is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum DsnFormat {
-    /// host=... port=... for libpq and everything built on it.
+    /// host=... port=... for libpq and everything built on it, as psycopg.
     #[default]
+    #[value(alias = "psycopg")]
     Libpq,
-    /// postgresql://...
+    /// postgresql://... for libpq, and for pgx.
+    #[value(alias = "pgx")]
     Uri,
     /// jdbc:postgresql://...
     Jdbc,
@@ -111,6 +113,9 @@ pub struct DsnArgs {
     /// This member only
     #[arg(short, long)]
     pub member: Option<String>,
+    /// Through the members' doors on this port (`proxy.read_write`, `proxy.read_only`)
+    #[arg(long, value_name = "PORT", conflicts_with = "member")]
+    pub door: Option<u16>,
     /// In which words
     #[arg(long, value_enum, default_value_t)]
     pub format: DsnFormat,

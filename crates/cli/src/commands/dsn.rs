@@ -51,7 +51,13 @@ fn target(status: &ClusterStatus, args: &DsnArgs) -> Result<Target, Failure> {
     if hosts.is_empty() {
         return Err(Failure::Refused("the cluster has no members yet".to_owned()));
     }
-    // A member that was named is meant, whatever it is.
-    let role = if args.member.is_some() { Role::Any } else { args.role };
+    if let Some(door) = args.door {
+        for (_, port) in &mut hosts {
+            *port = door.to_string();
+        }
+    }
+    // A member that was named is meant, whatever it is, and a door leads to the right one itself.
+    let found = args.member.is_some() || args.door.is_some();
+    let role = if found { Role::Any } else { args.role };
     Ok(Target { hosts, role, dbname: args.dbname.clone(), username: args.username.clone() })
 }

@@ -63,7 +63,8 @@ fn libpq(target: &Target) -> String {
     if let Some(attribute) = attribute(target.role) {
         text += &format!(" target_session_attrs={attribute}");
     }
-    text + " connect_timeout=3"
+    // A server that is gone without a word is noticed.
+    text + " connect_timeout=3 keepalives_idle=30 tcp_user_timeout=15000"
 }
 
 /// Percent-encodes what has a meaning in a URI.
@@ -105,7 +106,7 @@ fn jdbc(target: &Target) -> String {
         Role::Any => "any",
     };
     let mut text = format!(
-        "jdbc:postgresql://{}/{}?targetServerType={server}&connectTimeout=3",
+        "jdbc:postgresql://{}/{}?targetServerType={server}&connectTimeout=3&tcpKeepAlive=true",
         hosts.join(","),
         encoded(&target.dbname)
     );
@@ -134,7 +135,7 @@ fn npgsql(target: &Target) -> String {
     if !target.username.is_empty() {
         text += &format!(";Username={}", quote(&target.username));
     }
-    text + &format!(";Target Session Attributes={session};Timeout=3")
+    text + &format!(";Target Session Attributes={session};Timeout=3;TCP Keepalive=true")
 }
 
 #[cfg(test)]
@@ -152,7 +153,8 @@ mod tests {
             (
                 DsnFormat::Libpq,
                 "host=10.0.0.1,fe80::2 port=5432,5433 dbname='a b' user='o\\'x' \
-                 target_session_attrs=read-write connect_timeout=3",
+                 target_session_attrs=read-write connect_timeout=3 keepalives_idle=30 \
+                 tcp_user_timeout=15000",
             ),
             (
                 DsnFormat::Uri,
@@ -162,12 +164,12 @@ mod tests {
             (
                 DsnFormat::Jdbc,
                 "jdbc:postgresql://10.0.0.1:5432,[fe80::2]:5433/a%20b?targetServerType=primary\
-                 &connectTimeout=3&user=o%27x",
+                 &connectTimeout=3&tcpKeepAlive=true&user=o%27x",
             ),
             (
                 DsnFormat::Npgsql,
                 "Host=10.0.0.1:5432,fe80::2:5433;Database=a b;Username=\"o'x\";\
-                 Target Session Attributes=Primary;Timeout=3",
+                 Target Session Attributes=Primary;Timeout=3;TCP Keepalive=true",
             ),
         ];
         for (format, wanted) in cases {
