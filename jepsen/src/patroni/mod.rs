@@ -224,9 +224,14 @@ impl Rival<'_> {
             Fault::AgentStopped => stand_still(&[node.patroni()?], length).await,
             Fault::PostmasterStopped => stand_still(&[node.postmaster()?], length).await,
             Fault::ReceiverStopped => {
-                let all = node.backends()?;
-                let found = all.iter().find(|one| one.title.contains("walreceiver"));
-                stand_still(&[found.context("no walreceiver")?.pid], length).await
+                // A replica that is whole may be between two receivers.
+                let pid = wait_for("a walreceiver", WHOLE, || async {
+                    let all = node.backends()?;
+                    let found = all.iter().find(|one| one.title.contains("walreceiver"));
+                    Ok(found.context("no walreceiver")?.pid)
+                })
+                .await?;
+                stand_still(&[pid], length).await
             }
             Fault::Postmaster => Ok(kill(Pid::from_raw(node.postmaster()?), Signal::SIGKILL)?),
             _ => {
