@@ -253,7 +253,7 @@ bootstrap:
     ttl: {ttl}ms
     synchronous_mode: {mode}
     postgresql:
-      parameters: {{ shared_buffers: 16MB, max_connections: 100 }}
+      parameters: {{ shared_buffers: 16MB, max_connections: 200 }}
       pg_hba: [ host all all 127.0.0.1/32 scram-sha-256 ]
 ",
         name = member.name,
