@@ -31,8 +31,9 @@ const FEATURE_LEVEL: u32 = 1;
 const VOTERS_MAX: usize = 5;
 /// A disk that hangs must not keep an agent from ending, nor another one from beginning.
 const LAST_WRITES: Duration = Duration::from_secs(5);
-/// A store of the size that it is kept at opens in some tenths of a second.
-const OPENING: Duration = Duration::from_secs(30);
+/// A store of the size that it is kept at opens in some tenths of a second. With the wait for a lock it
+/// must stay below the silence for which the guard kills an agent.
+const OPENING: Duration = Duration::from_secs(15);
 
 /// How the agent's process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,6 +29,9 @@ pub struct GuardOptions {
     pub use_cgroup: CgroupMode,
     /// How long the agent has to hand over and stop after SIGTERM before everything is killed.
     pub stop_grace: Duration,
+    /// An agent that asks nothing for so long hangs, and is killed; one that is well asks every few
+    /// seconds.
+    pub agent_silence: Duration,
     /// Whether the guard gets SIGTERM when its own parent dies.
     pub parent_death: bool,
     /// Tests only: the deadline is kept but never kills.
@@ -42,6 +45,7 @@ impl Default for GuardOptions {
             drop_to: None,
             use_cgroup: CgroupMode::Auto,
             stop_grace: Duration::from_secs(120),
+            agent_silence: Duration::from_secs(30),
             parent_death: false,
             disabled_deadline: false,
         }

@@ -81,6 +81,14 @@ impl Elephant {
         }
     }
 
+    /// Asks the guard how things are, so that it hears of us.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn sign_of_life(&self) -> Result<(), JobError> {
+        self.guard(Request::Status, GUARD_LIMIT).await.map(drop)
+    }
+
     /// The first deadline after maintenance mode. An earlier attempt may have set one, which ends
     /// sooner, so that it holds for this attempt too.
     ///

@@ -36,6 +36,9 @@ pub use lease::Arming;
 use lease::{ForGuard, Lease};
 use local::Local;
 
+/// How often the guard hears that the loop turns; it waits six times as long.
+const SIGN_OF_LIFE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What the loop and its jobs share.
 pub struct Context {
     /// This member's configuration.
@@ -130,6 +133,8 @@ pub struct Shell {
     proposals: BTreeMap<&'static str, Proposal>,
     last_reason: Option<Reason>,
     reloads: std::collections::VecDeque<reload::Asked>,
+    /// When the guard was told last that the loop turns.
+    told_guard: BootInstant,
     end: Option<End>,
 }
 
@@ -159,6 +164,7 @@ impl Shell {
             proposals: BTreeMap::new(),
             last_reason: None,
             reloads: std::collections::VecDeque::new(),
+            told_guard: now,
             end: None,
             context,
         };
@@ -213,6 +219,7 @@ impl Shell {
 
     /// One turn: take in the log, decide, act.
     fn turn(&mut self) -> Decision {
+        self.tell_guard();
         self.quorum = self.context.node.status().quorum;
         let state = self.applied.borrow_and_update().state.clone();
         self.take_in(&state);
@@ -234,6 +241,20 @@ impl Shell {
             self.end = Some(End::Foreign);
         }
         decision
+    }
+
+    /// Lets the guard hear that the loop turns; it kills an agent that hangs.
+    fn tell_guard(&mut self) {
+        let now = self.context.clock.boot();
+        if now.since(self.told_guard) < SIGN_OF_LIFE {
+            return;
+        }
+        self.told_guard = now;
+        let elephant = self.context.elephant.clone();
+        tokio::spawn(async move {
+            // A guard that is gone says so itself.
+            let _ = elephant.sign_of_life().await;
+        });
     }
 
     /// Whether a hand-over, a release or a take-back is under way.

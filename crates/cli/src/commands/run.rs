@@ -37,6 +37,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8, Failure> {
         stop_grace: config.stop_timeout + config.handover_timeout + GRACE,
         parent_death: args.die_with_parent,
         disabled_deadline: howdah_guard::disabled_by_environment(),
+        ..GuardOptions::default()
     };
     let agent = AgentCommand {
         program: PathBuf::from("/proc/self/exe"),

@@ -28,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const FORGIVES: Duration = Duration::from_secs(2);
 /// For so long an agent may live on after it closed its connection.
 const HANG_UP: Duration = Duration::from_secs(5);
+/// Part of the silence that is allowed, for which it is waited once more.
+const LAST_CHANCE: u32 = 4;
 /// Pause between two looks for what a dead agent left behind.
 const HELPERS: Duration = Duration::from_millis(5);
 
@@ -39,6 +41,11 @@ pub(super) enum Agent {
         since: BootInstant,
         /// It closed its connection and is killed then.
         patience: Option<BootInstant>,
+        /// When it asked something last.
+        heard: BootInstant,
+        /// Since when its silence is too long. It is given a moment then: machine or guard may have
+        /// stood still with it.
+        doubted: Option<BootInstant>,
     },
     Dead {
         /// When the next one is started; none: never.
@@ -73,6 +80,23 @@ impl Agent {
         }
     }
 
+    /// It asked something.
+    pub fn spoke(&mut self, now: BootInstant) {
+        if let Self::Running { heard, doubted, .. } = self {
+            (*heard, *doubted) = (now, None);
+        }
+    }
+
+    /// Whether it is silent for so long, and was given a moment to speak.
+    fn hangs(&mut self, silence: Duration, now: BootInstant) -> bool {
+        let Self::Running { heard, doubted, .. } = self else { return false };
+        if now.since(*heard) < silence {
+            return false;
+        }
+        let since = *doubted.get_or_insert(now);
+        now.since(since) >= silence / LAST_CHANCE
+    }
+
     /// No agent is started any more.
     pub fn no_more(&mut self) {
         if let Self::Dead { restart, .. } = self {
@@ -80,9 +104,12 @@ impl Agent {
         }
     }
 
-    pub fn due(&self) -> Option<BootInstant> {
+    pub fn due(&self, silence: Duration) -> Option<BootInstant> {
         match self {
-            Self::Running { patience, .. } => *patience,
+            Self::Running { patience, heard, doubted, .. } => {
+                let silent = doubted.map_or(*heard + silence, |at| at + silence / LAST_CHANCE);
+                Some(patience.map_or(silent, |patience| patience.min(silent)))
+            }
             Self::Dead { clean: ..2, .. } => Some(boottime_now() + HELPERS),
             Self::Dead { restart, .. } => *restart,
         }
@@ -177,6 +204,13 @@ impl Guard {
     /// Clears away what a dead agent left behind, and starts the next one when it is due.
     pub(super) fn tend_agent(&mut self) {
         let now = boottime_now();
+        if self.agent.hangs(self.options.agent_silence, now) {
+            let limit = self.options.agent_silence;
+            log!("the agent has asked nothing for more than {limit:?}: it hangs, and is killed");
+            self.kill_agent();
+            self.agent.spoke(now);
+            return;
+        }
         match &self.agent {
             Agent::Running { patience: Some(limit), .. } if now >= *limit => {
                 log!("the agent closed its connection and does not end; it is killed");
@@ -221,7 +255,8 @@ impl Guard {
             Ok((pid, link)) => {
                 self.serial += 1;
                 self.link = Some(link);
-                self.agent = Agent::Running { pid, since: now, patience: None };
+                self.agent =
+                    Agent::Running { pid, since: now, patience: None, heard: now, doubted: None };
             }
             Err(why) => {
                 log!("cannot start the agent: {why}");

@@ -188,6 +188,7 @@ impl Guard {
         while let Some(link) = self.link.as_mut() {
             match link.next_request() {
                 Ok(Some((id, request))) => {
+                    self.agent.spoke(boottime_now());
                     // Many requests in one turn must not hide the deadline.
                     self.look_at_deadline();
                     let answer = match request {
@@ -259,8 +260,11 @@ impl Guard {
     fn sleep(&self) {
         let now = boottime_now();
         let mut limit = if self.lease.armed().is_some() { LOOK_ARMED } else { LOOK_IDLE };
-        let dues =
-            [self.agent.due(), self.ending.due(), self.killing.as_ref().map(|it| it.due(now))];
+        let dues = [
+            self.agent.due(self.options.agent_silence),
+            self.ending.due(),
+            self.killing.as_ref().map(|it| it.due(now)),
+        ];
         for due in dues.into_iter().flatten() {
             limit = limit.min(due.since(now));
         }

@@ -29,6 +29,7 @@ pub fn play_guard() -> ExitCode {
         drop_to: root.then(|| (user.uid.as_raw(), user.gid.as_raw(), user.name)),
         use_cgroup: if asked.contains("cgroup") { CgroupMode::Auto } else { CgroupMode::Off },
         stop_grace: Duration::from_secs(30),
+        agent_silence: Duration::from_secs(if asked.contains("silence") { 2 } else { 600 }),
         parent_death: true,
         disabled_deadline: disabled_by_environment(),
     };

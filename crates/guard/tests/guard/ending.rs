@@ -125,3 +125,22 @@ pub fn a_broken_connection_costs_the_agent_alone() {
     member.next_agent(agent);
     assert_eq!(member.status().agent_restarts, 2);
 }
+
+pub fn an_agent_that_hangs_is_replaced() {
+    let mut member = Member::new("silence");
+    let postmaster = member.start_busy();
+    let first = member.agent_pid();
+    // One that asks is left alone, for longer than the silence that is allowed.
+    let began = std::time::Instant::now();
+    until("it was asked for four seconds", || {
+        assert_eq!(member.status().agent_restarts, 0);
+        (began.elapsed() > Duration::from_secs(4)).then_some(())
+    });
+    signal(first, Signal::SIGSTOP);
+    let second = member.next_agent(first);
+    assert_ne!(first, second);
+    assert!(member.log().contains("it hangs, and is killed"), "{}", member.log());
+    assert_eq!(member.status().agent_restarts, 1);
+    // PostgreSQL has nothing to do with it.
+    assert!(is_alive(postmaster));
+}

@@ -42,7 +42,8 @@ const TESTS: &[Test] = tests! {
         a_killed_postmaster_leaves_no_backends,
         killing_on_request_is_proven,
         exit_codes_that_end_the_guard,
-        a_broken_connection_costs_the_agent_alone;
+        a_broken_connection_costs_the_agent_alone,
+        an_agent_that_hangs_is_replaced;
 };
 
 fn main() -> ExitCode {
