@@ -290,6 +290,10 @@ impl Cluster {
                 let streams = index == leader || state == "streaming";
                 ensure!(streams, "{} says of itself that it is {state}", member.name);
             }
+            // A standby knows only a moment later that its primary was restarted.
+            let sql = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+            let seen: usize = self.members[leader].psql(sql)?.parse()?;
+            ensure!(seen >= self.members.len() - 1, "the leader sees {seen} streams");
             Ok(leader)
         })
         .await

@@ -26,6 +26,8 @@ pub enum Manner {
     Talk,
     /// Declines encryption first.
     Decline,
+    /// Agrees to it where it is asked for, and sends back what comes from then on.
+    Encrypt,
     /// Answers everything behind the startup with these words.
     Say(Vec<u8>),
 }
@@ -96,6 +98,9 @@ async fn serve(
     number: usize,
     written: Arc<AtomicUsize>,
 ) -> std::io::Result<()> {
+    if matches!(manner, Manner::Encrypt) {
+        return encrypt(stream).await;
+    }
     let mut packet = vec![0; 17];
     if matches!(manner, Manner::Decline) {
         stream.read_exact(&mut packet[..8]).await?;
@@ -121,6 +126,21 @@ async fn serve(
         match &manner {
             Manner::Say(words) => stream.write_all(words).await?,
             _ => stream.write_all(&buffer[..read]).await?,
+        }
+    }
+}
+
+async fn encrypt(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut buffer = vec![0; 4096];
+    let read = stream.read(&mut buffer).await?;
+    match buffer[..read] == SSL_REQUEST {
+        true => stream.write_all(b"S").await?,
+        false => stream.write_all(&buffer[..read]).await?,
+    }
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            read => stream.write_all(&buffer[..read]).await?,
         }
     }
 }

@@ -127,7 +127,28 @@ async fn a_commit_whose_wait_was_cancelled_is_no_success_behind_the_door() {
 }
 
 #[tokio::test]
-async fn an_encrypted_session_passes_unread_and_a_declined_one_is_read() {
+async fn an_encrypted_session_passes_unread() {
+    let a = server("n1", Manner::Encrypt).await;
+    let (doors, write, _) = doors(limits());
+    doors.update(&picture(1, &[("n1", a.address)]));
+    let mut asking = tokio::net::TcpStream::connect(write).await.unwrap();
+    asking.write_all(&SSL_REQUEST).await.unwrap();
+    assert_eq!(hear(&mut asking, 1).await, b"S");
+    // One that begins with a TLS record at once, as PostgreSQL 17 has it.
+    let mut direct = tokio::net::TcpStream::connect(write).await.unwrap();
+    direct.write_all(&[0x16, 3, 1, 0, 5]).await.unwrap();
+    assert_eq!(hear(&mut direct, 5).await, [0x16, 3, 1, 0, 5]);
+    // Whatever it looks like, it is not the door's to read.
+    let words = message(b'N', b"VWARNING\0RSyncRepWaitForLSN\0\0");
+    for session in [&mut asking, &mut direct] {
+        session.write_all(&words).await.unwrap();
+        assert_eq!(hear(session, words.len()).await, words);
+    }
+    assert_eq!(doors.status()[0].counts.traps, 0);
+}
+
+#[tokio::test]
+async fn where_encryption_is_declined_the_session_is_read() {
     let a = server("n1", Manner::Decline).await;
     let (doors, write, _) = doors(limits());
     doors.update(&picture(1, &[("n1", a.address)]));
@@ -154,4 +175,54 @@ async fn sessions_end_by_their_idle_limit_and_with_the_doors() {
     doors.drain(Duration::ZERO).await;
     assert_eq!(hear(&mut busy, 1).await, b"");
     until("nobody listens", || std::net::TcpStream::connect(write).is_err()).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_is_seen_to_hold_again_opens_the_door_again() {
+    let a = server("n1", Manner::Echo).await;
+    let (doors, write, _) = doors(limits());
+    let present = picture(1, &[("n1", a.address)]);
+    doors.update(&present);
+    let mut first = client(write).await;
+    assert_eq!(who(&mut first).await, "n1");
+    doors.update(&howdah_proxy::route::Picture { leader: None, ..present.clone() });
+    assert_eq!(hear(&mut first, 1).await, b"");
+    doors.update(&present);
+    let mut second = client(write).await;
+    assert_eq!(who(&mut second).await, "n1");
+}
+
+#[tokio::test]
+async fn any_member_will_do_and_a_near_one_is_taken_first() {
+    let (a, b, c) = (
+        server("n1", Manner::Echo).await,
+        server("n2", Manner::Echo).await,
+        server("n3", Manner::Echo).await,
+    );
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let listen = [(Kind::Any, any), (Kind::Read, any)].into();
+    let options = howdah_proxy::Options { listen, limits: limits(), threads: 1 };
+    let doors = howdah_proxy::Doors::open(&options).unwrap();
+    let at = |kind| doors.status().into_iter().find(|door| door.kind == kind).unwrap().address;
+    let mut present = picture(1, &[("n1", a.address), ("n2", b.address), ("n3", c.address)]);
+    present.zone = "b".into();
+    present.members[2].zone = "b".into();
+    doors.update(&present);
+    let mut near = Vec::new();
+    for kind in [Kind::Any, Kind::Read, Kind::Read] {
+        let mut client = client(at(kind)).await;
+        assert_eq!(who(&mut client).await, "n3", "{kind:?}");
+        near.push(client);
+    }
+    present.members[2].serves = false;
+    present.members[2].unfit = Some(howdah_proxy::route::Unfit::Down);
+    doors.update(&present);
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        let mut client = client(at(Kind::Any)).await;
+        names.push(who(&mut client).await);
+        near.push(client);
+    }
+    names.sort();
+    assert_eq!(names, ["n1", "n2"]);
 }
