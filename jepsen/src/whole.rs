@@ -26,11 +26,14 @@ const STORE_FAILS: &[Nemesis] = &[Nemesis::SyncFails, Nemesis::LogFull];
 
 const PUT_BACK: &[Nemesis] = &[Nemesis::LogOlder];
 
-const EXPLAINED: [Explained; 9] = [
+const EXPLAINED: [Explained; 11] = [
     // A leader that is cut off, or whose agent stands still, for longer than its lease.
     Explained { part: "the lease ran out: the guard killed PostgreSQL", after: &[] },
-    // A peer's message that comes while this member's Raft ends, which openraft calls an error.
+    // What openraft calls errors: its parts do not reach each other any more while this member's Raft
+    // ends, as when its guard was killed.
     Explained { part: "failed to send RaftMsg to RaftCore", after: &[] },
+    Explained { part: "failed to send HeartbeatProgress", after: &[] },
+    Explained { part: "recv_msg: error: raft stopped", after: &[] },
     Explained { part: "Input/output error", after: &[Nemesis::SyncFails] },
     Explained { part: "No space left on device", after: &[Nemesis::LogFull] },
     Explained { part: "the replicated log failed; PostgreSQL is killed", after: STORE_FAILS },

@@ -25,6 +25,8 @@ pub(crate) use cut::{Ports, cut};
 pub const WHOLE: Duration = Duration::from_secs(90);
 /// What an operator or a client does in a bad moment goes on for at most this long.
 const SHORT: Duration = Duration::from_secs(5);
+/// How long an order is given again.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One way to break things. In files it goes by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -326,15 +328,17 @@ impl Nemesis {
                 let request = RestartRequest { member: name.clone(), ..Default::default() };
                 cluster.restart(request).await
             }
+            // Whether an order was carried out may not be known, where the leader of Raft has just been
+            // struck; as people do, it is given again.
             Self::Pause => {
-                cluster.pause(true).await?;
+                wait_for("maintenance mode", PATIENCE, || cluster.pause(true)).await?;
                 tokio::time::sleep(length).await;
-                cluster.pause(false).await
+                wait_for("its end", PATIENCE, || cluster.pause(false)).await
             }
             Self::Fence => {
-                cluster.fence(name, true).await?;
+                wait_for("a fence", PATIENCE, || cluster.fence(name, true)).await?;
                 tokio::time::sleep(length.min(SHORT)).await;
-                cluster.fence(name, false).await
+                wait_for("its end", PATIENCE, || cluster.fence(name, false)).await
             }
             _ => {
                 let member = &cluster.members[index];
@@ -360,7 +364,7 @@ async fn candidate(cluster: &Cluster, wanted: usize) -> Result<usize> {
 /// It may be refused for a moment after what was broken before; then it is asked for again.
 async fn hand_over(cluster: &Cluster, to: usize) -> Result<()> {
     let name = &cluster.members[to].name;
-    wait_for("a switchover is taken", Duration::from_secs(30), || async {
+    wait_for("a switchover is taken", PATIENCE, || async {
         let done = cluster.switchover(name).await;
         if cluster.leader().await? == to { Ok(()) } else { done }
     })

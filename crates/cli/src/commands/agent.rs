@@ -39,7 +39,9 @@ fn log_to_stderr(format: Option<LogFormat>, config: &LogConfig) -> Result<(), Fa
             } else {
                 level
             };
-            EnvFilter::new(format!("{},howdah={},openraft=error", below.word(), level.word()))
+            // Openraft calls it an error that its parts do not reach each other while it ends. What ends
+            // it is told by howdah.
+            EnvFilter::new(format!("{},howdah={},openraft=off", below.word(), level.word()))
         }
     };
     let written = if config.json == Some(true) { LogFormat::Json } else { LogFormat::Text };
