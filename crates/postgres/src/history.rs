@@ -74,6 +74,11 @@ pub fn timeline_of(name: &str) -> Option<Timeline> {
 }
 
 /// Reads the text of a history file; `name` is for messages. Oldest ancestor first.
+///
+/// A server that is promoted while it has yet to reach the fork of the timeline that it was turned to
+/// writes that one as its parent all the same, with an end that lies before its beginning. PostgreSQL
+/// itself never looks there: for each position it takes the youngest timeline that has begun. So the way
+/// that the data really came is given: without what was not reached, and with an earlier end of what was.
 pub fn parse(name: &str, text: &str) -> Result<Vec<HistoryEntry>, HistoryError> {
     let mut entries: Vec<HistoryEntry> = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -85,12 +90,10 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<HistoryEntry>, HistoryError> 
         let timeline = words.next().and_then(|w| w.parse().ok()).map(Timeline);
         let end = words.next().and_then(|w| w.parse::<Lsn>().ok());
         let entry = timeline.zip(end).map(|(timeline, end)| HistoryEntry { timeline, end });
-        let entry = entry.filter(|e| {
-            e.timeline.0 > 0
-                && entries.last().is_none_or(|l| l.timeline < e.timeline && l.end <= e.end)
-        });
+        let entry = entry
+            .filter(|e| e.timeline.0 > 0 && entries.last().is_none_or(|l| l.timeline < e.timeline));
         match entry {
-            Some(entry) => entries.push(entry),
+            Some(entry) => go_on(&mut entries, entry),
             None => {
                 let (name, text) = (name.to_owned(), line.to_owned());
                 return Err(HistoryError::Syntax { name, line: index + 1, text });
@@ -98,6 +101,21 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<HistoryEntry>, HistoryError> 
         }
     }
     Ok(entries)
+}
+
+/// One step further, or back to where the data left the way.
+fn go_on(entries: &mut Vec<HistoryEntry>, next: HistoryEntry) {
+    if entries.last().is_none_or(|last| last.end <= next.end) {
+        entries.push(next);
+        return;
+    }
+    // Whatever began behind that position was never reached.
+    while entries.len() > 1 && entries[entries.len() - 2].end > next.end {
+        entries.pop();
+    }
+    if let Some(last) = entries.last_mut() {
+        last.end = next.end;
+    }
 }
 
 /// Text of a history file with these entries.
@@ -207,7 +225,7 @@ mod tests {
             ("x\t0/1\n", 1),
             ("1\n", 1),
             ("1\t0/1\n1\t0/2\n", 2),
-            ("2\t0/9\n3\t0/1\n", 2),
+            ("3\t0/1\n2\t0/9\n", 2),
             ("0\t0/9\n", 1),
         ] {
             match parse("f", text) {
@@ -219,6 +237,20 @@ mod tests {
         for name in ["A.history", "0000000A", "0000000G.history", "+000000A.history"] {
             assert_eq!(timeline_of(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_promotion_before_the_fork_that_it_was_turned_to_left_the_timeline_before() {
+        // Turned from 22 to 23, which forked at 900, and promoted at 700.
+        let text = "21\t0/500\tx\n22\t0/900\tx\n23\t0/700\tx\n";
+        let came = [entry(21, 0x500), entry(22, 0x700)];
+        assert_eq!(parse("f", text).unwrap(), came);
+        // Of two forks that were not reached, both are left out; and it goes on from there.
+        let text = "21\t0/500\tx\n22\t0/900\tx\n23\t0/950\tx\n24\t0/700\tx\n25\t0/800\tx\n";
+        let came = [entry(21, 0x500), entry(22, 0x700), entry(25, 0x800)];
+        assert_eq!(parse("f", text).unwrap(), came);
+        let text = "2\t0/900\tx\n3\t0/100\tx\n";
+        assert_eq!(parse("f", text).unwrap(), [entry(2, 0x100)]);
     }
 
     #[test]
