@@ -82,7 +82,7 @@ sim: ## many seeds of the simulation, in each mode of replication; SEEDS and FRO
 kills: build ## 200 kill -9 of random processes; SEED and COUNT may be set
 	COUNT=$${COUNT:-200} tools/with-test-root cargo nextest run --locked -p howdah-tests --no-capture -E 'test(kills)'
 
-storm: build ## a cluster is broken for MINUTES (10) in every way, and its clients' histories judged; MODE, SEED, ROUNDS and AGAINST=patroni|postgres may be set
+storm: build ## a cluster is broken for MINUTES (10) in every way, and its clients' histories judged; MODE, SEED, ROUNDS, THROUGH=doors and AGAINST=patroni|postgres may be set
 	cargo build --locked -p howdah-test-shim
 	@[ "$(AGAINST)" != patroni ] || tools/needs patroni
 	STORM_PATRONI=$${STORM_PATRONI:-/var/tmp/howdah-patroni/bin/patroni} \

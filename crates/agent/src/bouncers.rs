@@ -98,6 +98,10 @@ impl Bouncer {
         self.resume().await;
         loop {
             let now = *wish.borrow_and_update();
+            if matches!(now, Wish::Serve(_)) {
+                // The next hand-over may be of the same epoch, if this one came to nothing.
+                self.told.send_if_modified(|told| std::mem::take(told) != Epoch(0));
+            }
             match now {
                 Wish::Pause(epoch) if *self.told.borrow() < epoch => {
                     self.pause(epoch).await;
