@@ -204,14 +204,6 @@ impl Doors {
         self.emptied.subscribe()
     }
 
-    /// Why writes wait; none: they go somewhere.
-    pub fn why_writes_wait(&self) -> Option<String> {
-        match &self.live.borrow().routes.write {
-            Write::To(_) => None,
-            Write::Wait(why) => Some(why.clone()),
-        }
-    }
-
     /// How the doors are.
     pub fn status(&self) -> Vec<DoorStatus> {
         let status = |(address, door): &(SocketAddr, Arc<Door>)| DoorStatus {
