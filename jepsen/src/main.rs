@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use howdah_storm::check::Verdict;
 use howdah_storm::run::{Plan, WITHOUT, default_dir, run};
 use howdah_storm::{campaign, crew::Histories, patroni, plain, report, shrink};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Breaks clusters of the built binary on real PostgreSQL, and checks what their clients saw.
 ///
@@ -147,6 +148,7 @@ fn storm(plan: Plan, dir: &Path) -> Result<Vec<(String, Verdict)>> {
     // One thread, for it is that which enters the clients' network; each member's clients have their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
+        let mut told_to_end = signal(SignalKind::terminate())?;
         let weather = async {
             match plan.against.as_str() {
                 "patroni" => patroni::run(plan, dir).await,
@@ -158,6 +160,7 @@ fn storm(plan: Plan, dir: &Path) -> Result<Vec<(String, Verdict)>> {
             outcome = weather => outcome,
             // What was started ends with what is dropped here.
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            _ = told_to_end.recv() => Err(anyhow::anyhow!("told to end")),
         }
     })?;
     report::write(&outcome, dir)?;

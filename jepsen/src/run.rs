@@ -18,7 +18,7 @@ use crate::judge::judge;
 use crate::nemesis::{Nemesis, Stage, Target, WHOLE};
 use crate::progress::Progress;
 use crate::schedule::{Cycle, Schedule};
-use crate::{shrink, whole};
+use crate::{evidence, shrink, whole};
 
 /// So many bytes may be lost where replication is asynchronous: `maximum_lag_on_failover`, and what these
 /// clients write from the last renewal to the end of the lease, a switch to another segment included.
@@ -206,6 +206,8 @@ pub async fn run(plan: Plan, dir: &Path) -> Result<Outcome> {
     }
     if verdicts.iter().all(|(_, verdict)| verdict.is_good()) {
         cluster.passed();
+    } else {
+        evidence::keep(&cluster, dir)?;
     }
     let (faults, histories) = (weathered.faults, weathered.histories);
     Ok(Outcome { plan, faults, verdicts, histories, skipped, versions })

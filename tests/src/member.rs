@@ -230,6 +230,16 @@ impl Member {
         below
     }
 
+    /// Whether this process works in its directories: a backend, or a tool that copies into them.
+    fn is_at_home(&self, process: &Process) -> bool {
+        let homes = [&self.dir, &self.data];
+        let at = fs::read_link(format!("/proc/{}/cwd", process.pid)).unwrap_or_default();
+        let tool = self.ground.bin_dir.join("pg_");
+        let copies = process.title.starts_with(&*tool.to_string_lossy())
+            && homes.iter().any(|home| process.title.contains(&*home.to_string_lossy()));
+        copies || homes.iter().any(|home| at.starts_with(home))
+    }
+
     /// Process id of its agent.
     ///
     /// # Errors
@@ -268,7 +278,9 @@ impl Member {
     /// kill -9 of everything of this member, and reaps it.
     pub fn kill_node(&mut self) {
         for _ in 0..50 {
-            let processes = self.processes();
+            // Whose parent died first is nobody's child, and works on in its directory.
+            let mut processes = self.processes();
+            processes.extend(all_processes().into_iter().filter(|p| self.is_at_home(p)));
             for process in &processes {
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
             }

@@ -183,6 +183,21 @@ async fn a_wiped_member_returns_as_a_new_node_with_a_fresh_copy() -> Result<()> 
 }
 
 #[tokio::test]
+async fn what_a_copy_replaced_is_not_put_back_where_the_data_was_deleted() -> Result<()> {
+    let mut cluster = Cluster::healthy("replaced", Options::default()).await?;
+    let other = (cluster.leader().await? + 1) % 3;
+    cluster.members[other].kill_node();
+    let data = cluster.members[other].data_dir();
+    // The machine died while it removed what it had before its last copy; then somebody deleted the data.
+    std::fs::rename(&data, data.with_extension("old"))?;
+    std::fs::remove_file(data.with_extension("old").join("PG_VERSION"))?;
+    cluster.start(other)?;
+    cluster.settle(SETTLE).await?;
+    ensure!(cluster.members[other].log().contains("copies"), "it was not copied");
+    cluster.check_logs()
+}
+
+#[tokio::test]
 async fn reinit_replaces_a_standbys_data_and_refuses_the_leaders() -> Result<()> {
     let cluster = Cluster::healthy("reinit", Options::default()).await?;
     let leader = cluster.leader().await?;

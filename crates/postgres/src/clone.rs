@@ -3,7 +3,7 @@
 //! Order, kept by the agent's saved plan: [`base_backup`] into `<data_dir>.new` while a marker says
 //! that it is half done; server stopped, new data id saved; [`swap_in`]; `<data_dir>.old` deleted
 //! when the new one streams. Killed half way: a marked `.new` is begun anew; between the two
-//! renames [`recover_half_swap`] finishes or undoes at the next start.
+//! renames [`is_half_swapped`] tells the next start to finish.
 //! Invariant: a `.new` without marker is whole and has its `standby.signal`.
 
 use std::fs;
@@ -162,36 +162,19 @@ pub fn swap_in(data_dir: &Path, keep_old: Option<&Path>) -> Result<(), CloneErro
     Ok(())
 }
 
-/// What [`recover_half_swap`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HalfSwap {
-    /// No swap was under way.
-    None,
-    /// The clone was put in place.
-    Finished,
-    /// No whole clone was there; the old directory was put back.
-    Undone,
-}
-
-/// Finishes or undoes a swap that was killed between its two renames. Called before anything else
-/// looks at the data directory. After `Finished` and `Undone` the caller draws a new data id, since
-/// it cannot know whether the plan had come to that. Only the default `<data_dir>.old` is found.
-pub fn recover_half_swap(data_dir: &Path) -> Result<HalfSwap, CloneError> {
+/// Whether a swap was killed between its two renames: nothing stands in the data directory's place, and a whole clone
+/// lies beside it. The caller draws a new data id, which may not have come to disk, and then calls [`swap_in`], before
+/// anything else looks at the data directory.
+///
+/// Nothing else is a swap under way. `<data_dir>.old` in particular proves none: it lies there until a clone streams,
+/// whole or half removed, and whoever deleted the data directory to have it copied anew did not ask for it.
+pub fn is_half_swapped(data_dir: &Path) -> Result<bool, CloneError> {
     if files::exists(data_dir)? {
-        return Ok(HalfSwap::None);
+        return Ok(false);
     }
-    let (new, old) = (new_dir(data_dir), old_dir(data_dir));
-    match check_whole(data_dir, &new) {
-        Ok(()) => {
-            swap_in(data_dir, None)?;
-            Ok(HalfSwap::Finished)
-        }
-        Err(CloneError::NotWhole { .. }) if files::exists(&old)? => {
-            fs::rename(&old, data_dir).doing("rename", &old)?;
-            files::sync_parent(data_dir)?;
-            Ok(HalfSwap::Undone)
-        }
-        Err(CloneError::NotWhole { .. }) => Ok(HalfSwap::None),
+    match check_whole(data_dir, &new_dir(data_dir)) {
+        Ok(()) => Ok(true),
+        Err(CloneError::NotWhole { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -235,24 +218,22 @@ mod tests {
     }
 
     #[test]
-    fn a_swap_killed_anywhere_is_finished_or_undone() {
+    fn a_swap_killed_anywhere_is_finished() {
         let parent = tempfile::tempdir().unwrap();
         let data = parent.path().join("main");
-        assert_eq!(recover_half_swap(&data).unwrap(), HalfSwap::None);
+        assert!(!is_half_swapped(&data).unwrap());
         make(&data, "first");
         assert!(matches!(swap_in(&data, None), Err(CloneError::NotWhole { .. })));
         make(&new_dir(&data), "second");
         Marker::Cloning.set(&data).unwrap();
         assert!(matches!(swap_in(&data, None), Err(CloneError::NotWhole { .. })));
-        // Killed after the first rename, with a clone that is not whole: back to the old one.
-        fs::rename(&data, old_dir(&data)).unwrap();
-        assert_eq!(recover_half_swap(&data).unwrap(), HalfSwap::Undone);
-        assert_eq!(label(&data), "first");
-        // The same with a whole one: forward.
         Marker::Cloning.clear(&data).unwrap();
+        assert!(!is_half_swapped(&data).unwrap());
+        // Killed after the first rename.
         Marker::Rewinding.set(&data).unwrap();
         fs::rename(&data, old_dir(&data)).unwrap();
-        assert_eq!(recover_half_swap(&data).unwrap(), HalfSwap::Finished);
+        assert!(is_half_swapped(&data).unwrap());
+        swap_in(&data, None).unwrap();
         assert_eq!((label(&data), label(&old_dir(&data))), ("second".into(), "first".into()));
         assert!(!Marker::Rewinding.is_set(&data).unwrap());
         // A whole swap replaces what the last one left.
@@ -263,5 +244,20 @@ mod tests {
         make(&new_dir(&data), "fourth");
         swap_in(&data, Some(&kept)).unwrap();
         assert_eq!((label(&data), label(&kept)), ("fourth".into(), "third".into()));
+    }
+
+    #[test]
+    fn what_a_swap_replaced_is_never_put_back() {
+        let parent = tempfile::tempdir().unwrap();
+        let data = parent.path().join("main");
+        // Killed while the old directory was being removed, and the data deleted by a person.
+        make(&old_dir(&data), "half removed");
+        fs::remove_file(old_dir(&data).join("global/pg_control")).unwrap();
+        assert!(!is_half_swapped(&data).unwrap());
+        // The same with a whole one, while a new copy is under way.
+        make(&old_dir(&data), "old");
+        make(&new_dir(&data), "not all of it");
+        Marker::Cloning.set(&data).unwrap();
+        assert!(!is_half_swapped(&data).unwrap());
     }
 }

@@ -3,14 +3,16 @@
 //! Survives a restart: the identity file. Invariants: a promise is on disk before it is acted on, a
 //! new data id before the first byte of the data is changed. Killed half way: the file is old or new.
 
+use std::path::Path;
 use std::time::Duration;
 
 use howdah_core::view::{ClusterData, DataView};
 use howdah_core::{DataId, Epoch, HistoryEntry, Position};
+use howdah_postgres::clone;
 use howdah_postgres::control::{ClusterControlState, ControlData};
 use howdah_postgres::datadir::{self, DataDir, Marker};
 use howdah_postgres::history;
-use howdah_postgres::identity::Identity;
+use howdah_postgres::identity::{Identity, Loaded};
 use howdah_postgres::walscan::WalScan;
 
 use super::{Elephant, JobError, lock};
@@ -18,6 +20,28 @@ use super::{Elephant, JobError, lock};
 /// How often a look at the data directory is tried again, and after which pause.
 const INSPECT_RETRIES: u32 = 5;
 const INSPECT_PAUSE: Duration = Duration::from_millis(500);
+
+/// The identity of what the data directory holds, after a swap that was killed half way is finished. Without a file the
+/// old promise is unknown.
+pub(super) fn identity_at_start(data_dir: &Path) -> Result<Identity, JobError> {
+    let half_swapped = clone::is_half_swapped(data_dir)?;
+    let identity = match Identity::load(data_dir)? {
+        // The id that was drawn for the copy may not have come to disk.
+        Loaded::Whole(identity) if half_swapped => Identity::fresh(identity.promise),
+        Loaded::Whole(identity) => identity,
+        Loaded::Missing => Identity::fresh(Epoch(0)),
+        Loaded::Torn { why } => {
+            tracing::warn!(why, "the identity file is damaged; the data gets a new id");
+            Identity::fresh(Epoch(0))
+        }
+    };
+    identity.save(data_dir)?;
+    if half_swapped {
+        tracing::info!("puts a copy in place, which an earlier life of this agent had finished");
+        clone::swap_in(data_dir, None)?;
+    }
+    Ok(identity)
+}
 
 impl Elephant {
     /// Contents id, promise and floor.
@@ -155,5 +179,34 @@ impl Elephant {
         let history =
             full.into_iter().take_while(|entry| entry.timeline < end.position.timeline).collect();
         Ok((end.position, history))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_that_is_put_in_place_at_the_start_has_a_new_id() {
+        let parent = tempfile::tempdir().unwrap();
+        let data = parent.path().join("main");
+        fs::create_dir(&data).unwrap();
+        let mut before = identity_at_start(&data).unwrap();
+        before.promise_at_least(Epoch(7));
+        before.save(&data).unwrap();
+        assert_eq!(identity_at_start(&data).unwrap(), before);
+        // Killed after the first rename.
+        fs::rename(&data, clone::old_dir(&data)).unwrap();
+        let new = clone::new_dir(&data);
+        fs::create_dir_all(new.join("global")).unwrap();
+        fs::write(new.join("global/pg_control"), "").unwrap();
+        fs::write(new.join("standby.signal"), "").unwrap();
+        let after = identity_at_start(&data).unwrap();
+        assert_ne!(after.data_id, before.data_id);
+        assert_eq!(after.promise, Epoch(7));
+        assert!(data.join("global/pg_control").exists());
+        assert_eq!(identity_at_start(&data).unwrap(), after);
     }
 }

@@ -20,12 +20,11 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use howdah_core::{ClusterState, Epoch, Lsn, Timeline};
+use howdah_core::{ClusterState, Lsn, Timeline};
 use howdah_guard::client::GuardClient;
-use howdah_postgres::clone;
 use howdah_postgres::control::ControlData;
 use howdah_postgres::hba::HbaMode;
-use howdah_postgres::identity::{Identity, Loaded};
+use howdah_postgres::identity::Identity;
 use howdah_postgres::install::Install;
 use howdah_postgres::session::{Session, SessionError};
 use howdah_postgres::settings::Dynamic;
@@ -89,16 +88,7 @@ impl Elephant {
         let os_user = os_user.ok_or_else(|| {
             JobError("the user that howdah runs as has no name in the user database".into())
         })?;
-        clone::recover_half_swap(&config.postgresql.data_dir)?;
-        let identity = match Identity::load(&config.postgresql.data_dir)? {
-            Loaded::Whole(identity) => identity,
-            Loaded::Missing => Identity::fresh(Epoch(0)),
-            Loaded::Torn { why } => {
-                tracing::warn!(why, "the identity file is damaged; the data gets a new id");
-                Identity::fresh(Epoch(0))
-            }
-        };
-        identity.save(&config.postgresql.data_dir)?;
+        let identity = disk::identity_at_start(&config.postgresql.data_dir)?;
         Ok(Self {
             current: tokio::sync::watch::Sender::new(Arc::new(config.clone())),
             pending: Mutex::default(),
