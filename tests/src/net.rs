@@ -68,10 +68,28 @@ fn ip(words: &str) -> Result<()> {
 impl Net {
     /// Number of the clients' namespace.
     pub const CLIENTS: u16 = 100;
+    /// Each node's interface on the wire.
+    pub const LAN: &str = "lan0";
 
     /// Whether this machine and user can make one.
     pub fn possible() -> bool {
         nix::unistd::geteuid().is_root() && ip("netns list").is_ok()
+    }
+
+    /// Three members' network for a test; none where the machine or the user cannot make one, which is said, and
+    /// fails in CI.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn or_skip() -> Result<Option<Self>> {
+        if Self::possible() {
+            return Self::new(3).map(Some);
+        }
+        if std::env::var_os("CI").is_some() {
+            bail!("CI runs as root, with iproute2");
+        }
+        eprintln!("SKIPPED: network namespaces need root and iproute2");
+        Ok(None)
     }
 
     /// `nodes` namespaces for members, numbered from 1, and one for clients.
@@ -98,6 +116,45 @@ impl Net {
             ip(&format!("-n {ns} route add default via 10.77.{node}.1"))?;
         }
         Ok(net)
+    }
+
+    /// Beside the routed network one that is a single wire, with an interface `lan0` in each namespace: what moves an
+    /// address from machine to machine is not routed.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn with_lan(self) -> Result<Self> {
+        let router = self.router();
+        ip(&format!("-n {router} link add lan type bridge"))?;
+        ip(&format!("-n {router} link set lan up"))?;
+        for node in (1..=self.nodes).chain([Self::CLIENTS]) {
+            let ns = self.name(node);
+            let port = format!("lan{node}");
+            ip(&format!("-n {router} link add {port} type veth peer name {}", Self::LAN))?;
+            ip(&format!("-n {router} link set {} netns {ns}", Self::LAN))?;
+            ip(&format!("-n {router} link set {port} master lan up"))?;
+            ip(&format!("-n {ns} addr add 10.78.0.{node}/24 dev {}", Self::LAN))?;
+            ip(&format!("-n {ns} link set {} up", Self::LAN))?;
+        }
+        Ok(self)
+    }
+
+    /// Nodes whose interface on the wire has this address.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn holders(&self, address: &str) -> Result<Vec<u16>> {
+        let mut holders = Vec::new();
+        for node in 1..=self.nodes {
+            let ns = self.name(node);
+            let words = ["-n", &ns, "-o", "addr", "show", "dev", Self::LAN];
+            let output = Command::new("ip").args(words).output().context("run ip")?;
+            let shown = String::from_utf8_lossy(&output.stdout);
+            if shown.contains(&format!(" {address}/")) {
+                holders.push(node);
+            }
+        }
+        Ok(holders)
     }
 
     fn router(&self) -> String {

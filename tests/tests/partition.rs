@@ -11,18 +11,9 @@ use howdah_tests::{Cluster, Options, Writer};
 
 const SETTLE: Duration = Duration::from_secs(60);
 
-fn network() -> Result<Option<Net>> {
-    if Net::possible() {
-        return Ok(Some(Net::new(3)?));
-    }
-    ensure!(std::env::var_os("CI").is_none(), "CI runs as root, with iproute2");
-    eprintln!("SKIPPED: network namespaces need root and iproute2");
-    Ok(None)
-}
-
 #[tokio::test]
 async fn an_isolated_primary_acknowledges_nothing_once_the_other_side_has_one() -> Result<()> {
-    let Some(net) = network()? else { return Ok(()) };
+    let Some(net) = Net::or_skip()? else { return Ok(()) };
     let mut cluster = Cluster::in_network("isolated", Options::default(), &net)?;
     cluster.start_all().await?;
     let leader = cluster.leader().await?;
@@ -43,7 +34,7 @@ async fn an_isolated_primary_acknowledges_nothing_once_the_other_side_has_one() 
 
 #[tokio::test]
 async fn cutting_off_any_standby_disturbs_nobody() -> Result<()> {
-    let Some(net) = network()? else { return Ok(()) };
+    let Some(net) = Net::or_skip()? else { return Ok(()) };
     let mut cluster = Cluster::in_network("standby-cut", Options::default(), &net)?;
     cluster.start_all().await?;
     let before = cluster.status().await?;

@@ -100,12 +100,7 @@ async fn after_a_failover_no_client_reaches_the_old_primary() -> Result<()> {
 
 #[tokio::test]
 async fn the_door_of_an_isolated_primary_says_nothing_once_the_other_side_has_one() -> Result<()> {
-    if !Net::possible() {
-        ensure!(std::env::var_os("CI").is_none(), "CI runs as root, with iproute2");
-        eprintln!("SKIPPED: network namespaces need root and iproute2");
-        return Ok(());
-    }
-    let net = Net::new(3)?;
+    let Some(net) = Net::or_skip()? else { return Ok(()) };
     let mut cluster = Cluster::in_network("doors-isolated", Options::default(), &net)?;
     cluster.start_all().await?;
     let leader = cluster.leader().await?;

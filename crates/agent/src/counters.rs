@@ -2,7 +2,7 @@
 //!
 //! Place: the loop counts; REST reads. Memory only: Prometheus knows counters that begin anew.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -98,6 +98,7 @@ pub struct Counters {
     out_since: AtomicU64,
     seen_epoch: AtomicU64,
     doors: OnceLock<Arc<Doors>>,
+    vip: AtomicBool,
 }
 
 impl Counters {
@@ -105,6 +106,16 @@ impl Counters {
     pub fn count_doors(&self, doors: Arc<Doors>) {
         // They are opened once.
         let _ = self.doors.set(doors);
+    }
+
+    /// Whether this machine has the virtual address.
+    pub fn vip_held(&self, held: bool) {
+        self.vip.store(held, Ordering::Relaxed);
+    }
+
+    /// Whether it has it.
+    pub fn has_vip(&self) -> bool {
+        self.vip.load(Ordering::Relaxed)
     }
 
     /// How its doors are.

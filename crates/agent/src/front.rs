@@ -1,4 +1,4 @@
-//! What clients meet first: the doors, the poolers, and HAProxy's check. Opened before anything is promised to
+//! What clients meet first: the doors, the poolers, HAProxy's check, and the virtual address. Opened before anything is promised to
 //! anybody, begun with the other tasks.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::bouncers::Bouncers;
 use crate::config::Config;
 use crate::shell::Context;
-use crate::{agent_check, doors};
+use crate::{agent_check, doors, vip};
 
 /// How long sessions with other members may go on when this one stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -54,7 +54,8 @@ impl Front {
     pub fn begin(&mut self, context: &Arc<Context>) -> Vec<JoinHandle<()>> {
         let bouncers = Bouncers::start(&context.config.pgbouncer);
         let check = self.check.take();
-        if self.doors.is_none() && bouncers.is_none() && check.is_none() {
+        let moves = context.config.vip.is_some();
+        if self.doors.is_none() && bouncers.is_none() && check.is_none() && !moves {
             return Vec::new();
         }
         if let Some(doors) = &self.doors {
@@ -63,6 +64,9 @@ impl Front {
         let (pictures, seen) = watch::channel(Picture::default());
         let kept = doors::keep(context.clone(), self.doors.clone(), bouncers, pictures);
         let mut tasks = vec![tokio::spawn(kept)];
+        if moves {
+            tasks.push(tokio::spawn(vip::keep(context.clone(), seen.clone())));
+        }
         if let Some(check) = check {
             tasks.push(tokio::spawn(agent_check::serve(check, context.me.clone(), seen)));
         }

@@ -28,5 +28,6 @@ pub mod shell;
 pub mod start;
 pub mod status;
 pub mod troubles;
+pub mod vip;
 
 pub use start::{ExitCode, run};

@@ -37,6 +37,8 @@ pub enum Kind {
     Failing,
     /// Commits wait, or wait for nobody though they should.
     Sync,
+    /// The virtual address.
+    Vip,
     /// Somebody's commits do not wait as the others do.
     Hasty,
 }

@@ -9,6 +9,7 @@
 //! (files are written by short-lived children); the newest (epoch, renewals) sets the deadline, and
 //! an expired one is never extended; a server is started read-write, promoted or signalled under an
 //! epoch only while exactly that epoch is armed and its deadline lies ahead.
+//! The virtual address, where one is configured, has a process of its own ([`vip`]).
 //! Failure: when the guard is killed, the kernel sends the postmaster SIGQUIT and the agent, which
 //! sees the end of the socket, kills the rest ([`orphans`]).
 
@@ -29,6 +30,7 @@ mod run;
 mod signal_file;
 mod spawn;
 mod sys;
+pub mod vip;
 pub mod wire;
 
 pub use options::{AgentCommand, CgroupMode, GuardOptions, disabled_by_environment};

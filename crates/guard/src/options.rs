@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::vip::Vip;
+
 /// Name of the environment variable that, set to 1, makes the guard a negative control in tests.
 const DISABLED: &str = "HOWDAH_TEST_GUARD_DISABLED";
 
@@ -34,6 +36,8 @@ pub struct GuardOptions {
     pub agent_silence: Duration,
     /// Whether the guard gets SIGTERM when its own parent dies.
     pub parent_death: bool,
+    /// An address that is held where the primary is.
+    pub vip: Option<Vip>,
     /// Tests only: the deadline is kept but never kills.
     pub disabled_deadline: bool,
 }
@@ -47,6 +51,7 @@ impl Default for GuardOptions {
             stop_grace: Duration::from_secs(120),
             agent_silence: Duration::from_secs(30),
             parent_death: false,
+            vip: None,
             disabled_deadline: false,
         }
     }

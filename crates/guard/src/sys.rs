@@ -23,6 +23,44 @@ pub(crate) fn set_parent_death_signal(signal: Signal) -> io::Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong)
 }
 
+/// Names this process, for those who list them.
+pub(crate) fn set_name(name: &std::ffi::CStr) {
+    // SAFETY: the kernel reads up to 16 bytes of the string. What it says is for people only.
+    let _ = unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
+/// A change of user leaves what this process may do, until [`keep_only`].
+pub(crate) fn keep_capabilities() -> io::Result<()> {
+    prctl(libc::PR_SET_KEEPCAPS, 1)
+}
+
+/// May change addresses and interfaces; may send any frame. Source: linux/capability.h.
+pub(crate) const NETWORK: u32 = (1 << 12) | (1 << 13);
+
+/// Of all that this process may do beyond others of its user it keeps these, and its children none.
+pub(crate) fn keep_only(capabilities: u32) -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: libc::c_int,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    struct Sets {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    // Of programs that this one starts, ambient ones would be theirs. Old kernels know none.
+    let _ = prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong);
+    let header = Header { version: 0x2008_0522, pid: 0 };
+    let low = Sets { effective: capabilities, permitted: capabilities, inheritable: 0 };
+    let sets = [low, Sets::default()];
+    // SAFETY: version 3 reads one header and two sets, which live here.
+    let set = unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) };
+    Errno::result(set).map(drop).map_err(io::Error::from)
+}
+
 /// No program below this one gains privileges.
 pub(crate) fn set_no_new_privileges() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)

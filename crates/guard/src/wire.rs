@@ -98,6 +98,13 @@ pub enum Request {
     KillPostgres,
     /// The postmaster and everything below it; answered by `Processes`.
     Processes,
+    /// Holds the virtual address as long as this epoch is armed and a server runs.
+    HoldVip {
+        /// Epoch that must be armed.
+        epoch: Epoch,
+    },
+    /// Lets the virtual address go.
+    DropVip,
     /// The agent stopped everything in good order and is about to end.
     Shutdown,
 }
@@ -170,6 +177,9 @@ pub enum Refusal {
     /// The deadline would come earlier, and the request did not say that this is meant.
     #[error("that deadline lies before the present one; cutting it must be asked for")]
     WouldShorten,
+    /// None is configured, or it was when howdah was started.
+    #[error("this guard keeps no virtual address; restart howdah to have it read vip anew")]
+    NoVip,
     /// PostgreSQL does not run below this guard.
     #[error("no postmaster runs below this guard")]
     NoPostmaster,
@@ -345,6 +355,13 @@ pub enum Event {
         new_incarnation: Incarnation,
         /// From the deadline to the proof.
         took: Duration,
+    },
+    /// The virtual address was taken or let go, or cannot be.
+    Vip {
+        /// Whether this machine has it.
+        held: bool,
+        /// What is wrong.
+        trouble: Option<String>,
     },
     /// Hand over and stop.
     Terminate {

@@ -33,6 +33,7 @@ mod sections;
 mod source;
 mod units;
 mod value;
+mod vip;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -42,6 +43,7 @@ use std::time::Duration;
 pub use error::{ConfigError, EXIT_CONFIG, Finding, Warning};
 pub use explain::{Explanation, Layer};
 use howdah_core::{MemberName, Profile, Settings, Timings};
+use howdah_guard::vip::Vip;
 pub use pgbouncer::{PgbouncerConfig, place_of as pooler_place};
 pub use proxy::ProxyConfig;
 pub use secret::Secret;
@@ -74,6 +76,8 @@ pub struct Config {
     pub proxy: ProxyConfig,
     /// Poolers that are paused while the primary changes.
     pub pgbouncer: PgbouncerConfig,
+    /// An address that moves with the primary.
+    pub vip: Option<Vip>,
     /// The local PostgreSQL.
     pub postgresql: PostgresqlConfig,
     /// What a new cluster begins with.
@@ -356,6 +360,7 @@ restapi: {listen: '127.0.0.1:2'}
 log: {level: info}
 proxy: {read_write: '127.0.0.1:3'}
 pgbouncer: {addresses: ['127.0.0.1:4']}
+vip: {address: '10.0.0.9/24', interface: eth0}
 postgresql:
   data_dir: /d
   bin_dir: /b

@@ -12,7 +12,7 @@ use super::reader::{Report, Section, boolean, nearest};
 use super::value::{Node, Value};
 use super::{
     BootstrapConfig, Config, HostPort, LogConfig, LogLevel, PostgresqlConfig, ProxyConfig,
-    RaftConfig, RestConfig, Tags, bootstrap, foreign, pgbouncer, postgresql, proxy,
+    RaftConfig, RestConfig, Tags, bootstrap, foreign, pgbouncer, postgresql, proxy, vip,
 };
 
 /// Reads the whole document; with errors in `report` the result must not be used.
@@ -29,6 +29,7 @@ pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
     let proxy = proxy::read(&top);
     let pgbouncer = pgbouncer::read(&top);
     let postgresql = postgresql::read(&top, &raft);
+    let vip = vip::read(&top, &raft, &postgresql);
     let bootstrap = bootstrap::read(&top, profile);
     let tags = tags(&top);
     let (stop_timeout, handover_timeout) = limits(&top, &bootstrap);
@@ -56,6 +57,7 @@ pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
         restapi,
         proxy,
         pgbouncer,
+        vip,
         postgresql,
         bootstrap,
         tags,

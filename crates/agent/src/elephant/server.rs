@@ -89,6 +89,15 @@ impl Elephant {
         self.guard(Request::Status, GUARD_LIMIT).await.map(drop)
     }
 
+    /// Has the guard hold the virtual address under this epoch, or let it go.
+    ///
+    /// # Errors
+    /// Why it refused.
+    pub async fn vip(&self, epoch: Option<Epoch>) -> Result<(), JobError> {
+        let request = epoch.map_or(Request::DropVip, |epoch| Request::HoldVip { epoch });
+        done(self.guard(request, GUARD_LIMIT).await?)
+    }
+
     /// The first deadline after maintenance mode. An earlier attempt may have set one, which ends
     /// sooner, so that it holds for this attempt too.
     ///

@@ -176,6 +176,8 @@ fn counted(page: &mut Page<'_>, sources: &Sources<'_>) {
         let value = counters.leader_changes(kind) as f64;
         page.sample("howdah_leader_changes_total", &[("kind", kind.word())], value);
     }
+    let vip = f64::from(u8::from(counters.has_vip()));
+    page.gauge("howdah_vip_held", "This machine has the virtual address", vip);
     let (rewinds, clones) = counters.copies();
     page.counter("howdah_rewinds_total", "Rewinds of this member's data", rewinds);
     page.counter("howdah_clones_total", "Copies of the leader's data made here", clones);

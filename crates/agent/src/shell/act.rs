@@ -355,6 +355,10 @@ impl Shell {
                 self.local.abort_job();
                 self.local.exited(now);
             }
+            Event::Vip { held, trouble } => {
+                self.context.counters.vip_held(held);
+                self.context.elephant.troubles.set(Kind::Vip, trouble);
+            }
             Event::Terminate { fast } => {
                 if self.stopping == Stopping::No {
                     self.stopping_since = now;

@@ -36,6 +36,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8, Failure> {
         use_cgroup: CgroupMode::Auto,
         stop_grace: config.stop_timeout + config.handover_timeout + GRACE,
         parent_death: args.die_with_parent,
+        vip: config.vip.clone(),
         disabled_deadline: howdah_guard::disabled_by_environment(),
         ..GuardOptions::default()
     };

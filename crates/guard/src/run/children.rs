@@ -16,6 +16,7 @@ use crate::clock::boottime_now;
 use crate::log::log;
 use crate::procfs::Scan;
 use crate::spawn::{Program, spawn};
+use crate::vip::Keeper;
 use crate::wire::LastExit;
 
 /// Pause before the first restart of an agent.
@@ -152,7 +153,8 @@ impl Guard {
     fn find_missing(&mut self) {
         let errand = self.errands.front().and_then(|errand| errand.pid);
         let postmaster = self.postmaster.as_ref().map(|postmaster| postmaster.pid);
-        for pid in [self.agent.pid(), postmaster, errand].into_iter().flatten() {
+        let keeper = self.address.keeper.as_ref().and_then(Keeper::pid);
+        for pid in [self.agent.pid(), postmaster, errand, keeper].into_iter().flatten() {
             if nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
                 self.ended(pid, None, None);
             }
@@ -165,6 +167,9 @@ impl Guard {
         }
         if self.errands.front().is_some_and(|errand| errand.pid == Some(pid)) {
             return self.errand_ended(code);
+        }
+        if self.keeper_ended(pid, &describe(code, signal)) {
+            return;
         }
         if self.postmaster.as_ref().is_none_or(|postmaster| postmaster.pid != pid) {
             return;
@@ -257,6 +262,7 @@ impl Guard {
                 self.link = Some(link);
                 self.agent =
                     Agent::Running { pid, since: now, patience: None, heard: now, doubted: None };
+                self.tell_of_vip();
             }
             Err(why) => {
                 log!("cannot start the agent: {why}");

@@ -103,6 +103,7 @@ impl Guard {
         let grace = if kill { Duration::ZERO } else { self.options.stop_grace };
         self.ending = Ending::Finishing { code, until: now + grace, killed: kill };
         self.agent.no_more();
+        self.let_vip_go();
         if kill {
             self.kill_postgres(Why::Ending, now);
         } else if let Some(postmaster) = &self.postmaster {

@@ -17,6 +17,7 @@ use crate::clock::boottime_now;
 use crate::log::log;
 use crate::procfs::Scan;
 use crate::sys;
+use crate::vip::Keeper;
 use crate::wire::{Event, KillProof, LastExit, Reply};
 
 /// For so long it is looked very often.
@@ -60,6 +61,7 @@ impl Killing {
 impl Guard {
     /// Begins to kill at once; `since` is when the need arose.
     pub(super) fn kill_postgres(&mut self, why: Why, since: BootInstant) {
+        self.let_vip_go();
         let began = boottime_now();
         let killing = self.killing.get_or_insert_with(|| Killing {
             reasons: Vec::new(),
@@ -122,10 +124,11 @@ impl Guard {
         empty && victims.is_empty()
     }
 
-    /// The agent, and our own errand to the disk.
+    /// The agent, our own errand to the disk, and the keeper of the virtual address.
     pub(super) fn spared(&self) -> Vec<i32> {
         let errand = self.errands.front().and_then(|errand| errand.pid);
-        self.agent.pid().into_iter().chain(errand).collect()
+        let keeper = self.address.keeper.as_ref().and_then(Keeper::pid);
+        self.agent.pid().into_iter().chain(errand).chain(keeper).collect()
     }
 
     pub(super) fn own_pid(&self) -> i32 {

@@ -4,6 +4,7 @@
 //! way, the socket, and what is due. Whatever takes long is a state that later turns carry on, so
 //! that the deadline is never waited for behind something else.
 
+mod address;
 mod children;
 mod ending;
 mod kill;
@@ -28,7 +29,9 @@ use crate::clock::{Reading, boottime_now};
 use crate::lease::Lease;
 use crate::log::log;
 use crate::options::{AgentCommand, GuardOptions};
+use crate::vip::Keeper;
 use crate::wire::{Event, FromGuard, KillPath, LastExit, Postmaster, Refusal, Reply};
+use address::Address;
 use children::Agent;
 use ending::Ending;
 use kill::{Killing, Why};
@@ -117,6 +120,7 @@ struct Guard {
     /// The first one is under way.
     errands: VecDeque<Errand>,
     ending: Ending,
+    address: Address,
     cgroup: Option<Cgroup>,
     signals: SignalFd,
     timer: TimerFd,
@@ -135,6 +139,7 @@ impl Guard {
         self.carry_on_killing();
         self.serve();
         self.tend_agent();
+        self.tend_keeper();
         self.run_errands();
         if let Some(code) = self.carry_on_ending() {
             return Some(code);
@@ -278,6 +283,9 @@ impl Guard {
             let writes = if link.has_output() { PollFlags::POLLOUT } else { PollFlags::empty() };
             fds.push(PollFd::new(link.as_fd(), PollFlags::POLLIN | writes));
         }
+        if let Some(fd) = self.address.keeper.as_ref().and_then(Keeper::as_fd) {
+            fds.push(PollFd::new(fd, PollFlags::POLLIN));
+        }
         // Interrupted or failed: the next turn looks at everything.
         let _ = poll(&mut fds, PollTimeout::from(millis));
         if fds[1].revents().is_some_and(|events| !events.is_empty()) {
@@ -293,6 +301,9 @@ impl Guard {
     fn clean_up(&mut self) {
         if let Some(cgroup) = self.cgroup.take() {
             cgroup.remove();
+        }
+        if let Some(keeper) = self.address.keeper.take() {
+            keeper.finish();
         }
     }
 }

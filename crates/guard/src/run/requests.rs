@@ -1,6 +1,7 @@
 //! What the agent asks for. Authority is checked right before each effect.
 
 use std::ffi::OsStr;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use howdah_core::Epoch;
@@ -8,12 +9,14 @@ use nix::sys::signal::Signal;
 
 use super::Guard;
 use super::kill::{Why, send};
+use super::link::Link;
 use crate::clock::{Reading, boottime_now};
 use crate::lock_file;
 use crate::log::log;
 use crate::procfs::{self, Scan};
 use crate::signal_file;
 use crate::spawn::{self, Program};
+use crate::vip::Keeper;
 use crate::wire::{
     Armed, Postmaster, Refusal, Reply, Request, StartPostgres, Status, VERSION, VERSION_MIN,
 };
@@ -49,10 +52,18 @@ impl Guard {
             Request::Hello { .. } | Request::Status => Reply::Status(self.status()),
             Request::Arm { epoch, renewals, deadline, cut } => {
                 let armed = Armed { epoch, renewals, deadline };
-                done(self.lease.arm(armed, cut, Reading::take()))
+                let result = self.lease.arm(armed, cut, Reading::take());
+                if result.is_ok() {
+                    self.prolong_vip(Some(armed));
+                }
+                done(result)
             }
             Request::Disarm { epoch, renewals } => {
-                done(self.lease.disarm(epoch, renewals, Reading::take()))
+                let result = self.lease.disarm(epoch, renewals, Reading::take());
+                if result.is_ok() {
+                    self.prolong_vip(None);
+                }
+                done(result)
             }
             Request::StartPostgres(start) => match self.start_postgres(start) {
                 Ok(pid) => Reply::Started { pid },
@@ -83,6 +94,11 @@ impl Guard {
                 return None;
             }
             Request::Processes => self.processes(),
+            Request::HoldVip { epoch } => done(self.hold_vip(epoch)),
+            Request::DropVip => {
+                self.let_vip_go();
+                Reply::Done
+            }
             Request::Shutdown => {
                 self.agent_shuts_down();
                 Reply::Done
@@ -245,13 +261,19 @@ impl Guard {
         None
     }
 
+    /// What would live on in a child that hangs at the disk.
+    fn closed_in_errands(&self) -> Vec<RawFd> {
+        let keeper = self.address.keeper.as_ref().map(Keeper::raw);
+        self.link.iter().map(Link::raw).chain(keeper).collect()
+    }
+
     /// Sends out the next errand if none is under way.
     pub(super) fn run_errands(&mut self) {
+        let close = self.closed_in_errands();
         while let Some(errand) = self.errands.front_mut() {
             if errand.pid.is_some() {
                 return;
             }
-            let close: Vec<_> = self.link.iter().map(|link| link.raw()).collect();
             let data_dir = &errand.data_dir;
             let sent = match errand.what {
                 What::PutStandbySignal => {
@@ -291,7 +313,7 @@ impl Guard {
         });
         if result.is_err() && matches!(what, What::Promote { .. }) {
             // A postmaster that starts removes it as well; this is for one that goes on.
-            let close: Vec<_> = self.link.iter().map(|link| link.raw()).collect();
+            let close = self.closed_in_errands();
             if let Err(error) = spawn::errand(&close, || signal_file::remove_promote(&data_dir)) {
                 log!("cannot take the promotion back: {error}");
             }

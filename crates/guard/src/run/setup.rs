@@ -10,6 +10,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use nix::unistd::{Gid, Uid, initgroups, setgid, setuid};
 
+use super::address::Address;
 use super::children::Agent;
 use super::ending::Ending;
 use super::{Guard, GuardError, system};
@@ -18,6 +19,7 @@ use crate::lease::Lease;
 use crate::log::log;
 use crate::options::{AgentCommand, CgroupMode, GuardOptions};
 use crate::sys;
+use crate::vip::Keeper;
 
 /// The guard and the agent are the last ones that the kernel should kill for want of memory.
 const OOM_SCORE: &str = "-900";
@@ -34,8 +36,18 @@ pub(super) fn prepare(options: GuardOptions, command: AgentCommand) -> Result<Gu
     let target = options.drop_to.as_ref().filter(|_| root);
     let cgroup = make_cgroup(options.use_cgroup, target);
     let postgres_env = protect_from_oom();
+    let keeper = match &options.vip {
+        None => None,
+        Some(vip) => {
+            let keeper = Keeper::fork(vip.clone(), || become_keeper(target));
+            Some(keeper.or_else(system("fork the keeper of the virtual address"))?)
+        }
+    };
     if let Some(user) = target {
         become_user(user)?;
+    }
+    if !Uid::effective().is_root() {
+        sys::keep_only(0).or_else(system("give up its capabilities"))?;
     }
     let before = std::os::unix::process::parent_id();
     if options.parent_death {
@@ -77,6 +89,7 @@ pub(super) fn prepare(options: GuardOptions, command: AgentCommand) -> Result<Gu
         killing: None,
         errands: VecDeque::new(),
         ending: Ending::No,
+        address: Address { keeper, epoch: None },
         cgroup,
         signals,
         timer,
@@ -108,6 +121,19 @@ fn protect_from_oom() -> Vec<(String, String)> {
     [("PG_OOM_ADJUST_FILE", "/proc/self/oom_score_adj"), ("PG_OOM_ADJUST_VALUE", "0")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
+}
+
+/// The user that the guard becomes as well, with the right to change addresses.
+fn become_keeper(target: Option<&User>) -> Result<(), String> {
+    if let Some(user) = target {
+        sys::keep_capabilities().map_err(|why| format!("keep capabilities: {why}"))?;
+        become_user(user).map_err(|why| why.to_string())?;
+    }
+    sys::keep_only(sys::NETWORK).map_err(|why| {
+        format!(
+            "it needs CAP_NET_ADMIN and CAP_NET_RAW ({why}); start howdah as root, or with these"
+        )
+    })
 }
 
 /// For good: there is no way back to root, for us or for anything below us.

@@ -32,6 +32,7 @@ pub fn play_guard() -> ExitCode {
         agent_silence: Duration::from_secs(if asked.contains("silence") { 2 } else { 600 }),
         parent_death: true,
         disabled_deadline: disabled_by_environment(),
+        vip: None,
     };
     match howdah_guard::run(options, AgentCommand::own_executable(vec!["play-agent".into()])) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap()),

@@ -72,6 +72,8 @@ pub const KEYS: &[Key] = &[
     key("pgbouncer.password", "text", "none", Restart, "Its password."),
     key("pgbouncer.password_file", "path", "none", Restart, "A file with the password, closed to others."),
     key("pgbouncer.pause_timeout", "duration", "`1500ms`", Restart, "How long transactions may go on before a hand-over goes on without them; 60 s at most."),
+    key("vip.address", "ADDRESS[/BITS]", "none", Restart, "An address that the primary's machine holds, and no other; without bits it stands for itself alone."),
+    key("vip.interface", "name of an interface", "none", Restart, "Where it is held. howdah must be started as root, or with CAP_NET_ADMIN and CAP_NET_RAW."),
     key("postgresql.listen", "HOST[,HOST...][:PORT]", "`127.0.0.1:5432`", Restart, "Where PostgreSQL listens; `*` for all addresses."),
     key("postgresql.connect_address", "HOST[:PORT]", "the host of `raft.self_addr`, PostgreSQL's port", Restart, "Where clients and the other members reach this PostgreSQL; no proxy in between."),
     key("postgresql.data_dir", "absolute path", "must be written", Restart, "PostgreSQL's data directory; at most 94 bytes long. Beside it lie `<data_dir>.howdah`, `.sock` and others."),
