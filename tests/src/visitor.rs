@@ -171,9 +171,21 @@ pub fn refusals<'v>(visits: &'v [Visit]) -> Vec<&'v str> {
     visits.iter().filter_map(why).collect()
 }
 
-/// Longest time between two acknowledgements of anybody's.
-pub fn longest_gap(visits: &[Visit]) -> Duration {
+/// From each of these moments to the next one, the longest time between two acknowledgements of anybody's; shortest
+/// first.
+pub fn longest_gaps(visits: &[Visit], since: &[Instant]) -> Vec<Duration> {
     let mut times: Vec<Instant> = writes(visits).iter().map(|write| write.3).collect();
     times.sort();
-    times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    let gaps: Vec<_> = times.windows(2).map(|pair| (pair[0], pair[1] - pair[0])).collect();
+    let ends = since.iter().skip(1).map(Some).chain([None]);
+    let longest = since.iter().zip(ends).map(|(from, to)| {
+        // A gap that began before what made it is that one's.
+        let within = gaps
+            .iter()
+            .filter(|(at, gap)| *at + *gap >= *from && to.is_none_or(|to| *at + *gap < *to));
+        within.map(|(_, gap)| *gap).max().unwrap_or_default()
+    });
+    let mut longest: Vec<Duration> = longest.collect();
+    longest.sort();
+    longest
 }

@@ -7,10 +7,18 @@ use anyhow::{Context, Result, ensure};
 use howdah_tests::checks::first_acks;
 use howdah_tests::cluster::PASSWORD;
 use howdah_tests::net::Net;
-use howdah_tests::visitor::{Outcome, longest_gap, refusals, session, through, to_read, writes};
+use howdah_tests::visitor::{Outcome, longest_gaps, refusals, session, through, to_read, writes};
 use howdah_tests::{Cluster, Haproxy, Options, Pgbouncer, Visitors, Writer, pgbouncer, wait_for};
 
 const SETTLE: Duration = Duration::from_secs(60);
+
+/// How often, where a person wants to see more than the suite takes the time for.
+fn count(variable: &str, default: u32) -> Result<u32> {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().with_context(|| format!("{variable}={text}")),
+        Err(_) => Ok(default),
+    }
+}
 
 #[tokio::test]
 async fn every_members_doors_lead_to_the_primary_and_to_the_standbys() -> Result<()> {
@@ -42,12 +50,12 @@ async fn a_switchover_is_a_pause_for_clients_that_come_anew() -> Result<()> {
     let cluster = Cluster::healthy("doors-switchover", Options::default()).await?;
     let visitors = Visitors::start(&cluster, &[0, 1, 2, 0, 1, 2]);
     visitors.more(100).await?;
-    let mut epoch_began = Vec::new();
-    for _ in 0..6 {
+    let mut ordered = Vec::new();
+    for _ in 0..count("SWITCHOVERS", 6)? {
         let leader = cluster.leader().await?;
         let to = cluster.members[(leader + 1) % 3].name.clone();
+        ordered.push(Instant::now());
         cluster.switchover(&to).await?;
-        epoch_began.push(Instant::now());
         cluster.settle(SETTLE).await?;
         visitors.more(100).await?;
     }
@@ -58,14 +66,21 @@ async fn a_switchover_is_a_pause_for_clients_that_come_anew() -> Result<()> {
         .iter()
         .filter(|visit| matches!(&visit.outcome, Outcome::Broken(code) if code == "25006"));
     ensure!(read_only.count() == 0, "somebody met a read-only server");
-    eprintln!("{} visits, longest pause {:?}", visits.len(), longest_gap(&visits));
+    let gaps = longest_gaps(&visits, &ordered);
+    let (median, longest) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+    eprintln!(
+        "{} switchovers, {} visits, none refused; without a write for {median:?} in the median, \
+         {longest:?} at most",
+        gaps.len(),
+        visits.len()
+    );
     cluster.check_logs()
 }
 
 #[tokio::test]
 async fn after_a_failover_no_client_reaches_the_old_primary() -> Result<()> {
     let mut cluster = Cluster::healthy("doors-failover", Options::default()).await?;
-    for _ in 0..2 {
+    for _ in 0..count("FAILOVERS", 2)? {
         let old = cluster.leader().await?;
         let others: Vec<usize> = (0..3).filter(|index| *index != old).collect();
         let visitors = Visitors::start(&cluster, &[others[0], others[1], others[0], others[1]]);
@@ -229,7 +244,7 @@ async fn behind_pgbouncer_a_switchover_is_no_error() -> Result<()> {
     };
     let made = pgbench().args(["-i", "-q", "-s", "1", "postgres"]).output()?;
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let switchovers: u32 = std::env::var("SWITCHOVERS").map_or(Ok(4), |count| count.parse())?;
+    let switchovers = count("SWITCHOVERS", 4)?;
     let seconds = (switchovers * 8).to_string();
     let prefix = cluster.ground.dir.join("transactions");
     let run = pgbench()

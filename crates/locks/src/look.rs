@@ -1,0 +1,97 @@
+//! What a certificate says, for people and for the keyring.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::identity::{Identity, NotAnIdentity};
+
+/// What is read of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Who holds it; not said of a CA.
+    pub identity: Result<Identity, NotAnIdentity>,
+    /// Hosts that it is good for.
+    pub hosts: Vec<String>,
+    /// Its subject, as its issuer wrote it.
+    pub subject: String,
+    /// Who issued it.
+    pub issuer: String,
+    /// From when it counts.
+    pub not_before: SystemTime,
+    /// Until when.
+    pub not_after: SystemTime,
+    /// Whether it may issue others.
+    pub is_ca: bool,
+}
+
+/// Bytes that are no certificate.
+#[derive(Debug, thiserror::Error)]
+#[error("it cannot be read as a certificate: {why}")]
+pub struct NoCertificate {
+    /// What is wrong.
+    pub why: String,
+}
+
+impl Look {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn at(certificate: &CertificateDer<'_>) -> Result<Self, NoCertificate> {
+        let bad = |why: &dyn std::fmt::Display| NoCertificate { why: why.to_string() };
+        let (rest, read) = X509Certificate::from_der(certificate).map_err(|why| bad(&why))?;
+        if !rest.is_empty() {
+            return Err(bad(&"bytes follow it"));
+        }
+        let names = read.subject_alternative_name().map_err(|why| bad(&why))?;
+        let names = names.map(|names| names.value.general_names.clone()).unwrap_or_default();
+        let uris = names.iter().filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        });
+        Ok(Self {
+            identity: Identity::among(uris),
+            hosts: names.iter().filter_map(host).collect(),
+            subject: read.subject().to_string(),
+            issuer: read.issuer().to_string(),
+            not_before: time(read.validity().not_before.timestamp()),
+            not_after: time(read.validity().not_after.timestamp()),
+            is_ca: read.is_ca(),
+        })
+    }
+
+    /// How long it still counts; zero: no more.
+    pub fn left(&self, now: SystemTime) -> Duration {
+        self.not_after.duration_since(now).unwrap_or_default()
+    }
+
+    /// How long it was made for.
+    pub fn lifetime(&self) -> Duration {
+        self.not_after.duration_since(self.not_before).unwrap_or_default()
+    }
+
+    /// Whether a new one is due: less than a third of its life is left.
+    pub fn is_due(&self, now: SystemTime) -> bool {
+        self.left(now) < self.lifetime() / 3
+    }
+}
+
+fn host(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from).ok();
+            let address = v4.or_else(|| <[u8; 16]>::try_from(*bytes).map(IpAddr::from).ok())?;
+            Some(address.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// Seconds since 1970; before that counts as then.
+fn time(seconds: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}
