@@ -93,6 +93,7 @@ impl Demo {
         let output = Command::new(&self.binary)
             .args(words)
             .args(["-o", "json", "--endpoint", self.endpoint()?])
+            .args(["--keys", self.access["keys"].as_str().context("no keys")?])
             .env_remove("HOWDAH_BENCH_BINARY")
             .output()
             .context("run howdah")?;

@@ -1,10 +1,12 @@
 //! A cluster of members, and what a test asks of it.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use howdah_rpc::access::Access;
 use howdah_rpc::control::control_client::ControlClient;
 use howdah_rpc::control::{
     ClusterStatus, ExplainRequest, ExplainResponse, FailoverRequest, FenceRequest, PauseRequest,
@@ -14,6 +16,7 @@ use howdah_rpc::control::{
 use tonic::transport::Channel;
 
 use crate::ground::{Ground, wait_for};
+use crate::keys;
 use crate::member::Member;
 use crate::net::Net;
 
@@ -69,6 +72,8 @@ pub struct Cluster {
     pub members: Vec<Member>,
     /// How it was made.
     pub options: Options,
+    /// What this test shows to the members.
+    access: Access,
     /// The test came to its end; else its directory is kept for a look.
     passed: AtomicBool,
 }
@@ -83,7 +88,8 @@ impl Cluster {
         let members: Vec<Member> = (0..options.members)
             .map(|index| Member::new(&ground, &format!("n{}", index + 1), "127.0.0.1", index))
             .collect();
-        let cluster = Self { ground, members, options, passed: AtomicBool::new(false) };
+        let access = keys::access(&ground.dir)?;
+        let cluster = Self { ground, members, options, access, passed: AtomicBool::new(false) };
         cluster.configure()?;
         Ok(cluster)
     }
@@ -195,14 +201,30 @@ impl Cluster {
         tokio::time::timeout(Duration::from_secs(2), asked).await?
     }
 
+    /// The program, as an administrator calls it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.ground.howdah);
+        command.env("HOWDAH_KEYS", keys::admin(&self.ground.dir));
+        command
+    }
+
     /// A client of one member.
     ///
     /// # Errors
     /// If its address is malformed.
     pub fn client(&self, index: usize) -> Result<ControlClient<Channel>> {
+        self.channel(index).map(ControlClient::new)
+    }
+
+    /// An administrator's channel to one member.
+    ///
+    /// # Errors
+    /// If its address is malformed.
+    pub fn channel(&self, index: usize) -> Result<Channel> {
         let address = self.members[index].control();
-        let channel = howdah_rpc::channel::lazy(&address, Duration::from_millis(500))?;
-        Ok(ControlClient::new(channel))
+        let channel =
+            howdah_rpc::channel::lazy(&address, Duration::from_millis(500), &self.access)?;
+        Ok(channel)
     }
 
     /// A picture from any member that sees a quorum.

@@ -49,7 +49,8 @@ impl Haproxy {
     /// If it cannot be printed or started.
     pub fn printed(cluster: &Cluster, checks: &[u16]) -> Result<Option<Self>> {
         let (write, read) = (cluster.ground.port + 30, cluster.ground.port + 31);
-        let printed = Command::new(&cluster.ground.howdah)
+        let printed = cluster
+            .command()
             .args(["haproxy", "config", "--endpoint", &cluster.members[0].control()])
             .args(["--write", &format!("127.0.0.1:{write}")])
             .args(["--read", &format!("127.0.0.1:{read}"), "--agent-port", "1"])

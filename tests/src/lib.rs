@@ -12,6 +12,7 @@ pub mod disks;
 pub mod fault;
 pub mod ground;
 pub mod haproxy;
+pub mod keys;
 pub mod manager;
 pub mod member;
 pub mod net;

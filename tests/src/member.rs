@@ -9,11 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use howdah_locks::Role;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cluster::Options;
 use crate::ground::Ground;
+use crate::keys;
 use crate::net;
 
 /// One member of a test's cluster.
@@ -112,12 +114,18 @@ impl Member {
     /// # Errors
     /// If the file cannot be written.
     pub fn configure(&self, partners: &[String], options: &Options) -> Result<()> {
+        let tls = self.dir.join("tls");
+        if !tls.exists() {
+            let ca = keys::authority(&self.ground.dir)?;
+            keys::issue(&ca, Role::Member, &self.name, &[&self.host], &tls, self.ground.user)?;
+        }
         let Options { ttl, extra, dcs, doors, .. } = options;
         fs::create_dir_all(&self.dir)?;
         let profile = if *ttl < 5 { "fast" } else { "default" };
         let partners = partners.join(", ");
         let text = format!(
-            "scope: test\nname: {name}\nprofile: {profile}\ninsecure: true\nstop_timeout: 20\n\
+            "scope: test\nname: {name}\nprofile: {profile}\nstop_timeout: 20\n\
+             tls: {{ ca: {tls}/ca.crt, cert: {tls}/tls.crt, key: {tls}/tls.key }}\n\
              raft:\n  data_dir: {raft}\n  self_addr: {host}:{control}\n  \
              bind_addr: {host}:{control}\n  partner_addrs: [{partners}]\n\
              restapi: {{ listen: '{host}:{rest}', connect_address: '{host}:{rest}' }}\n\
@@ -128,6 +136,7 @@ impl Member {
              bootstrap:\n  dcs: {{ ttl: {ttl}{dcs} }}\n  pg_hba:\n    - host all tester {net} scram-sha-256\n\
              {extra}",
             name = self.name,
+            tls = tls.display(),
             data = self.data.display(),
             raft = self.raft.display(),
             parameters = self.parameters,

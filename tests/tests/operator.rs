@@ -2,7 +2,7 @@
 //! refuse, and the exit code of both.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,8 @@ const SETTLE: Duration = Duration::from_secs(60);
 /// Exit code, stdout and stderr together.
 fn howdah(cluster: &Cluster, args: &[&str]) -> Result<(i32, String)> {
     let endpoints: Vec<String> = cluster.members.iter().map(|member| member.control()).collect();
-    let output = Command::new(&cluster.ground.howdah)
+    let output = cluster
+        .command()
         .args(args)
         .args(["--endpoint", &endpoints.join(",")])
         .stdin(Stdio::null())
@@ -101,7 +102,8 @@ struct Watching {
 impl Watching {
     fn start(cluster: &Cluster, args: &[&str]) -> Result<Self> {
         let endpoints: Vec<String> = cluster.members.iter().map(|m| m.control()).collect();
-        let mut child = Command::new(&cluster.ground.howdah)
+        let mut child = cluster
+            .command()
             .args(args)
             .args(["--endpoint", &endpoints.join(",")])
             .stdin(Stdio::null())

@@ -242,8 +242,7 @@ async fn tools_that_know_nothing_find_the_services_by_reflection() -> Result<()>
     use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
     let cluster = Cluster::healthy("reflection", Options::default()).await?;
-    let address = cluster.members[0].control();
-    let channel = howdah_rpc::channel::lazy(&address, Duration::from_secs(2))?;
+    let channel = cluster.channel(0)?;
     let asked = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),

@@ -19,6 +19,7 @@ pub mod elephant;
 pub mod explain;
 pub mod front;
 pub mod jobs;
+pub mod locks;
 pub mod order;
 pub mod peers;
 pub mod reload;

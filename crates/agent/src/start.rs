@@ -1,5 +1,6 @@
 //! Puts the agent together, runs it, and takes it apart again.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,17 +9,20 @@ use howdah_core::{Command, Member, Secrets, Timings};
 use howdah_guard::client::GuardClient;
 use howdah_guard::wire::Event;
 use howdah_postgres::install::Install;
+use howdah_rpc::access::Access;
 use howdah_rpc::control::control_server::ControlServer;
+use howdah_rpc::doorkeeper::Doorkeeper;
+use howdah_rpc::incoming::incoming;
 use howdah_rpc::peer::peer_server::PeerServer;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tonic::transport::server::TcpIncoming;
 
 use crate::board::Board;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::elephant::Elephant;
 use crate::front::Front;
+use crate::locks;
 use crate::order::Orders;
 use crate::peers::Listener;
 use crate::services::control::Desk;
@@ -153,7 +157,8 @@ impl Agent {
         let bin_dir = Some(config.postgresql.bin_dir.as_path());
         let install = Install::find(bin_dir, Some(&config.postgresql.data_dir));
         let install = install.map_err(|why| Fault::Foreign(why.to_string()))?;
-        let node = Arc::new(open(&config, timings).await.map_err(Fault::Store)?);
+        let access = config.access().map_err(|why| other(format!("tls: {why}")))?;
+        let node = Arc::new(open(&config, timings, &access).await.map_err(Fault::Store)?);
         let elephant =
             Elephant::new(config.clone(), install, guard).map_err(|why| other(why.to_string()))?;
         let elephant = Arc::new(elephant);
@@ -169,10 +174,13 @@ impl Agent {
             clock: clock.clone(),
             elephant: elephant.clone(),
             counters: Arc::default(),
+            access,
         });
         let (shell, outbox) = Shell::new(context.clone());
         let counters = context.counters.clone();
         let data_dir = context.config.postgresql.data_dir.clone();
+        let orders_from_anywhere =
+            context.config.insecure || matches!(context.access, Access::Open);
         let desk = Desk {
             me,
             node: node.clone(),
@@ -182,6 +190,7 @@ impl Agent {
             clock: clock.clone(),
             counters,
             data_dir,
+            orders_from_anywhere,
         };
         let mut front = Front::open(&context.config).await.map_err(other)?;
         let mut tasks = services(&context, &desk).await.map_err(other)?;
@@ -190,6 +199,9 @@ impl Agent {
         tasks.push(tokio::spawn(elephant.clone().watch(clock, every, limit, outbox.clone())));
         tasks.push(tokio::spawn(announce(context.clone())));
         tasks.extend(front.begin(&context));
+        if let Access::Locked(keyring) = &context.access {
+            tasks.push(tokio::spawn(locks::keep(keyring.clone(), elephant.clone())));
+        }
         let raft_dir = context.config.raft.data_dir.clone();
         tasks.push(tokio::spawn(crate::troubles::watch(elephant.clone(), raft_dir)));
         let listener = Listener {
@@ -237,10 +249,11 @@ impl Agent {
 /// Opens the log. An agent whose guard was killed may still be on its way out, and has it locked.
 /// A store that does not come to an end with opening is left, with this process: on a volume that was full,
 /// or whose disk hung, the next one may.
-async fn open(config: &Config, timings: Timings) -> Result<Node, OpenError> {
+async fn open(config: &Config, timings: Timings, access: &Access) -> Result<Node, OpenError> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
-        let opened = tokio::time::timeout(OPENING, Node::open(options(config, timings))).await;
+        let opened =
+            tokio::time::timeout(OPENING, Node::open(options(config, timings, access))).await;
         match opened.unwrap_or_else(|_| Err(did_not_open(config))) {
             Err(OpenError::Locked { .. }) if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -256,13 +269,14 @@ fn did_not_open(config: &Config) -> OpenError {
     OpenError::Io { dir: config.raft.data_dir.clone(), source }
 }
 
-fn options(config: &Config, timings: Timings) -> Options {
+fn options(config: &Config, timings: Timings, access: &Access) -> Options {
     Options {
         dir: config.raft.data_dir.clone(),
         scope: config.scope.clone(),
         member: config.name.clone(),
         self_addr: config.raft.self_addr.clone(),
         partner_addrs: config.raft.partner_addrs.clone(),
+        access: access.clone(),
         timings: howdah_consensus::Timings {
             heartbeat: timings.heartbeat,
             election_min: timings.election_min,
@@ -297,9 +311,7 @@ async fn services(context: &Arc<Context>, desk: &Desk) -> Result<Vec<JoinHandle<
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| format!("the reflection service: {error}"))?;
-    // An answer that waits for the acknowledgement of the last one costs 40 ms, in each step of a
-    // failover. The builder's own option means nothing for a listener that is bound already.
-    let grpc = TcpIncoming::from(grpc).with_nodelay(Some(true));
+    let grpc = incoming(grpc, context.access.clone());
     let rest = axum::serve::ListenerExt::tap_io(rest, |stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a REST connection answers with delay");
@@ -309,6 +321,7 @@ async fn services(context: &Arc<Context>, desk: &Desk) -> Result<Vec<JoinHandle<
         // Clients look after their connections themselves, and sooner; this only clears up behind
         // those that vanished.
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .layer(Doorkeeper)
         .add_service(context.node.service())
         .add_service(PeerServer::new(peer))
         .add_service(ControlServer::new(desk.clone()))
@@ -323,7 +336,9 @@ async fn services(context: &Arc<Context>, desk: &Desk) -> Result<Vec<JoinHandle<
             }
         }),
         tokio::spawn(async move {
-            if let Err(error) = axum::serve(rest, router).await {
+            if let Err(error) =
+                axum::serve(rest, router.into_make_service_with_connect_info::<SocketAddr>()).await
+            {
                 tracing::error!("REST ended: {error}");
             }
         }),

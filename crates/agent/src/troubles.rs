@@ -39,6 +39,8 @@ pub enum Kind {
     Sync,
     /// The virtual address.
     Vip,
+    /// Certificates that end, or do not fit.
+    Certificates,
     /// Somebody's commits do not wait as the others do.
     Hasty,
 }

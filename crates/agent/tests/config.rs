@@ -219,7 +219,8 @@ fn explain_names_the_layer_and_shows_no_secret() {
 }
 
 const HEAD: &str = "scope: demo\nname: n1\nraft: {data_dir: /r, self_addr: '127.0.0.1:7432', \
-                    partner_addrs: ['127.0.0.1:7433', '127.0.0.1:7434']}\n";
+                    partner_addrs: ['127.0.0.1:7433', '127.0.0.1:7434']}\n\
+                    tls: {ca: /t/ca.crt, cert: /t/tls.crt, key: /t/tls.key}\n";
 
 fn with_password_file(path: &Path) -> Result<Config, ConfigError> {
     let text = format!(
@@ -263,4 +264,5 @@ fn check_reports_missing_programs_and_a_foreign_data_directory() {
     let all = findings.join("\n");
     assert!(all.contains("bin/postgres is missing"), "{all}");
     assert!(all.contains("holds files, but no PostgreSQL"), "{all}");
+    assert!(all.contains("tls: cannot read /t/ca.crt"), "{all}");
 }

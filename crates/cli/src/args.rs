@@ -2,6 +2,7 @@
 
 mod front;
 mod operate;
+mod pki;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ pub use operate::{
     CompletionsArgs, DsnArgs, DsnFormat, FenceArgs, ManArgs, PsqlArgs, ReloadArgs, RestartArgs,
     Role, WaitArgs,
 };
+pub use pki::{Holder, PkiCommand, PkiInitArgs, PkiIssueArgs, PkiRenewArgs, PkiStatusArgs, days};
 
 /// Automatic failover for PostgreSQL without an outside store.
 #[derive(Debug, Parser)]
@@ -44,6 +46,9 @@ pub struct Global {
     /// Members to ask, HOST:PORT, several separated by commas
     #[arg(long, value_name = "HOST:PORT", env = "HOWDAH_ENDPOINT", global = true)]
     pub endpoint: Option<String>,
+    /// Certificate, key and CA to show, a directory as `howdah pki issue` writes it; else those of the configuration
+    #[arg(long, value_name = "DIR", env = "HOWDAH_KEYS", global = true)]
+    pub keys: Option<PathBuf>,
     /// Form of the output
     #[arg(short = 'o', long, value_enum, default_value_t, global = true)]
     pub output: Format,
@@ -159,6 +164,9 @@ pub enum Command {
     /// PgBouncer before a door
     #[command(subcommand)]
     Pgbouncer(PgbouncerCommand),
+    /// Certificates: a cluster's own CA, and what it issues
+    #[command(subcommand)]
+    Pki(PkiCommand),
     /// What is wrong, here and in the cluster, and how to mend it
     #[command(after_long_help = "Examples:\n  howdah doctor\n  howdah doctor -o json")]
     Doctor,

@@ -8,6 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use howdah_agent::config::{Config, DEFAULT_PATH, HostPort};
+use howdah_locks::authority::CA_CERT;
+use howdah_locks::{Keyring, Paths};
+use howdah_rpc::access::Access;
 use howdah_rpc::channel;
 use howdah_rpc::control::control_client::ControlClient;
 use howdah_rpc::control::{ClusterStatus, StatusRequest};
@@ -15,6 +18,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::args::Global;
+use crate::commands::pki::{CERT, KEY};
 use crate::failure::Failure;
 
 /// The generated client over a plain channel.
@@ -35,11 +39,68 @@ pub struct Reached {
     pub status: ClusterStatus,
 }
 
-/// The addresses to ask: `--endpoint`, else the configuration file's, else the local default.
+/// Whom to ask, and what to show them.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    /// HOST:PORT of members.
+    pub addresses: Vec<String>,
+    /// The own certificate, where there is one.
+    pub access: Access,
+}
+
+/// Whom to ask: `--endpoint`, else the configuration file's members, else the local default; and the certificate to show them:
+/// that of `--keys`, else the configuration's.
 ///
 /// # Errors
-/// `Failure::Usage` if the configuration file that was named cannot be used.
-pub fn endpoints(global: &Global) -> Result<Vec<String>, Failure> {
+/// `Failure::Usage` if the configuration file or the keys that were named cannot be used.
+pub fn endpoints(global: &Global) -> Result<Endpoints, Failure> {
+    let file = match &global.config {
+        Some(file) => Some(file.as_path()),
+        None => Some(Path::new(DEFAULT_PATH)).filter(|path| path.exists()),
+    };
+    // Whoever says both whom to ask and what to show needs no configuration.
+    let enough = global.endpoint.is_some() && (global.keys.is_some() || global.config.is_none());
+    let config = match file.filter(|_| !enough) {
+        None => None,
+        Some(file) => {
+            Some(Config::load(file).map_err(|error| Failure::Usage(error.to_string()))?.0)
+        }
+    };
+    let addresses = match (addresses(global)?, &config) {
+        (Some(addresses), _) => addresses,
+        (None, Some(config)) => config.control_addresses(),
+        (None, None) => vec![FALLBACK.to_owned()],
+    };
+    let access = match (&global.keys, &config) {
+        (Some(dir), _) => keys(dir, config.as_ref().map(|config| config.scope.as_str()))?,
+        (None, Some(config)) => access(config)?,
+        (None, None) => Access::Open,
+    };
+    Ok(Endpoints { addresses, access })
+}
+
+/// The keys of a configuration.
+///
+/// # Errors
+/// `Failure::Usage`: they cannot be read, as by whoever is not the user that howdah runs as.
+pub fn access(config: &Config) -> Result<Access, Failure> {
+    config.access().map_err(|why| {
+        let hint = "name your own with --keys, or run this as the user that howdah runs as";
+        Failure::Usage(format!("tls: {why}; {hint}"))
+    })
+}
+
+/// The certificate of a directory, as `howdah pki issue` writes it.
+///
+/// # Errors
+/// `Failure::Usage`: what is wrong with it.
+pub fn keys(dir: &Path, scope: Option<&str>) -> Result<Access, Failure> {
+    let paths = Paths { ca: dir.join(CA_CERT), cert: dir.join(CERT), key: dir.join(KEY) };
+    let keyring = Keyring::load(paths, scope);
+    Ok(Access::Locked(keyring.map_err(|why| Failure::Usage(format!("--keys: {why}")))?))
+}
+
+fn addresses(global: &Global) -> Result<Option<Vec<String>>, Failure> {
     if let Some(list) = &global.endpoint {
         let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
         let endpoints: Vec<String> = parts.map(str::to_owned).collect();
@@ -52,29 +113,23 @@ pub fn endpoints(global: &Global) -> Result<Vec<String>, Failure> {
                 return Err(Failure::Usage(what));
             }
         }
-        return Ok(endpoints);
+        return Ok(Some(endpoints));
     }
-    let file = match &global.config {
-        Some(file) => file.as_path(),
-        None if Path::new(DEFAULT_PATH).exists() => Path::new(DEFAULT_PATH),
-        None => return Ok(vec![FALLBACK.to_owned()]),
-    };
-    let (config, _) = Config::load(file).map_err(|error| Failure::Usage(error.to_string()))?;
-    Ok(config.control_addresses())
+    Ok(None)
 }
 
 /// Asks all of `endpoints` and returns the best answer.
 ///
 /// # Errors
 /// `Failure::Error` if nobody answers, with what happened at each address.
-pub async fn reach(endpoints: &[String]) -> Result<Reached, Failure> {
+pub async fn reach(endpoints: &Endpoints) -> Result<Reached, Failure> {
     let mut asked = JoinSet::new();
-    for (nth, endpoint) in endpoints.iter().enumerate() {
-        let endpoint = endpoint.clone();
+    for (nth, endpoint) in endpoints.addresses.iter().enumerate() {
+        let (endpoint, access) = (endpoint.clone(), endpoints.access.clone());
         let delay = HEAD_START * u32::try_from(nth).unwrap_or(u32::MAX);
         asked.spawn(async move {
             tokio::time::sleep(delay).await;
-            let answer = tokio::time::timeout(ANSWER, ask(&endpoint)).await;
+            let answer = tokio::time::timeout(ANSWER, ask(&endpoint, &access)).await;
             answer.unwrap_or_else(|_| Err("no answer".to_owned())).map_err(|why| (endpoint, why))
         });
     }
@@ -92,16 +147,20 @@ pub async fn reach(endpoints: &[String]) -> Result<Reached, Failure> {
     }
     second_best.ok_or_else(|| {
         silent.sort();
+        let keys = match endpoints.access {
+            Access::Open => "; a cluster with certificates answers whoever shows one: --keys",
+            Access::Locked(_) => "",
+        };
         Failure::Error(format!(
             "no member answers ({}); check --endpoint or -c, and that `howdah run` is running \
-             there",
+             there{keys}",
             silent.join("; ")
         ))
     })
 }
 
-async fn ask(endpoint: &str) -> Result<Reached, String> {
-    let channel = channel::lazy(endpoint, CONNECT).map_err(|error| error.to_string())?;
+async fn ask(endpoint: &str, access: &Access) -> Result<Reached, String> {
+    let channel = channel::lazy(endpoint, CONNECT, access).map_err(|error| error.to_string())?;
     let mut client = ControlClient::new(channel);
     let answer = client.status(StatusRequest { watch: false }).await;
     let mut stream = answer.map_err(|status| plain(&status))?.into_inner();
@@ -118,9 +177,10 @@ async fn ask(endpoint: &str) -> Result<Reached, String> {
 /// Why it did not answer, in words.
 pub async fn ask_one<T>(
     address: &str,
+    access: &Access,
     question: impl AsyncFnOnce(&mut Client) -> Result<tonic::Response<T>, tonic::Status>,
 ) -> Result<T, String> {
-    let channel = channel::lazy(address, CONNECT).map_err(|why| why.to_string())?;
+    let channel = channel::lazy(address, CONNECT, access).map_err(|why| why.to_string())?;
     let mut client = ControlClient::new(channel);
     match tokio::time::timeout(ANSWER, question(&mut client)).await {
         Ok(answer) => answer.map(tonic::Response::into_inner).map_err(|status| plain(&status)),
@@ -148,14 +208,15 @@ mod tests {
         Global {
             config: config.map(Into::into),
             endpoint: endpoint.map(str::to_owned),
+            keys: None,
             output: Format::Table,
         }
     }
 
     #[test]
     fn an_endpoint_goes_before_a_file() {
-        let found = endpoints(&global(Some("a:1, b:2,"), Some("/nowhere.yml"))).unwrap();
-        assert_eq!(found, ["a:1", "b:2"]);
+        let found = addresses(&global(Some("a:1, b:2,"), Some("/nowhere.yml"))).unwrap();
+        assert_eq!(found.unwrap(), ["a:1", "b:2"]);
         let failure = endpoints(&global(None, Some("/nowhere.yml"))).unwrap_err();
         assert_eq!(failure.exit_code(), crate::failure::USAGE);
         assert!(failure.to_string().contains("/nowhere.yml"), "{failure}");
@@ -166,7 +227,8 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap().to_string();
         drop(free);
-        let failure = reach(&[address.clone(), "no-port".to_owned()]).await.err().unwrap();
+        let addresses = vec![address.clone(), "no-port".to_owned()];
+        let failure = reach(&Endpoints { addresses, access: Access::Open }).await.err().unwrap();
         let text = failure.to_string();
         assert!(text.contains(&address) && text.contains("refused"), "{text}");
         assert!(text.contains("no-port"), "{text}");

@@ -29,7 +29,7 @@ the answer is no), 2 (error) or 64 (wrong usage or configuration). Fields of JSO
 added. Where a person is asked, `--yes` (`--force`) answers; without a terminal it is required.
 
 Cluster: `--endpoint HOST:PORT[,...]` (HOWDAH_ENDPOINT), else the addresses in `-c FILE` (HOWDAH_CONFIG),
-else those in /etc/howdah/howdah.yml, else 127.0.0.1:7432.
+else those in /etc/howdah/howdah.yml, else 127.0.0.1:7432. Certificate: `--keys DIR` (HOWDAH_KEYS), else the configuration's.
 ";
 
 /// The page.

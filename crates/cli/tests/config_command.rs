@@ -68,7 +68,7 @@ impl Machine {
     fn yaml(&self) -> String {
         let (root, [raft, rest, pg]) = (self.root.path().display(), self.ports);
         format!(
-            "scope: demo\nname: n1\nuser: {user}\nraft:\n  data_dir: {root}/raft\n  \
+            "scope: demo\nname: n1\ninsecure: true\nuser: {user}\nraft:\n  data_dir: {root}/raft\n  \
              self_addr: 127.0.0.1:{raft}\nrestapi: {{listen: '127.0.0.1:{rest}'}}\npostgresql:\n  \
              listen: 127.0.0.1:{pg}\n  data_dir: {root}/data\n  bin_dir: {root}/bin\n",
             user = self.user.name
@@ -135,13 +135,8 @@ fn wrong_configurations_exit_64_and_change_nothing() {
             "out of range (30 s to 86400 s); write 30 or more",
         ),
         ("a line of pg_hba", with("bootstrap: {pg_hba: [host all all]}"), &[], "is too short"),
-        ("TLS that is not there", with("tls: {cert: /a}"), &[], "there is no TLS yet"),
-        (
-            "an open port",
-            good.clone(),
-            &[("HOWDAH_RESTAPI_LISTEN", "0.0.0.0:8008")],
-            "reachable by others",
-        ),
+        ("half of the certificates", with("tls: {cert: /a}"), &[], "tls.key: is missing"),
+        ("no certificates", good.replace("insecure: true", ""), &[], "tls: is missing"),
         (
             "a variable of nothing",
             good.clone(),
@@ -233,7 +228,7 @@ fn a_taken_port_is_named_unless_the_member_runs() {
         // TEST-NET-1: no machine has it.
         &format!("'192.0.2.1:{rest}'"),
     );
-    machine.write("howdah.yml", &format!("{elsewhere}insecure: true\n"));
+    machine.write("howdah.yml", &elsewhere);
     let (code, told) = machine.run(&["config", "check", "howdah.yml"]);
     assert_eq!(code, Some(64), "{told}");
     assert!(told.contains("192.0.2.1 is no address of this machine"), "{told}");

@@ -25,6 +25,7 @@ fn options(dir: &Path) -> Options {
         member: MemberName::from("n1"),
         self_addr: "127.0.0.1:24699".to_owned(),
         partner_addrs: Vec::new(),
+        access: howdah_rpc::access::Access::Open,
         timings: Timings {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(300),

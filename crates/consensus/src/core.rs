@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use howdah_core::{ClusterId, NodeId};
+use howdah_core::{ClusterId, MemberName, NodeId};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, Raft, RaftMetrics};
 use tokio::sync::watch;
@@ -87,6 +87,14 @@ impl Core {
     /// Whether the group removed that node for good, as far as this node knows.
     pub fn is_removed(&self, node: u64) -> bool {
         self.applied.borrow().state.tombstones.contains(&NodeId(node))
+    }
+
+    /// Whose node that is, as far as this node knows.
+    pub fn member_of(&self, node: u64) -> Option<MemberName> {
+        let metrics = self.raft.metrics();
+        let known =
+            metrics.borrow_watched().membership_config.membership().get_node(&node).cloned();
+        known.map(|peer| MemberName(peer.member))
     }
 
     pub fn note_heard(&self, sender: u64) {

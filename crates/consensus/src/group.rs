@@ -116,7 +116,7 @@ impl Group {
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = lazy(address, self.options.timings.connect_timeout)?;
+        let channel = lazy(address, self.options.timings.connect_timeout, &self.options.access)?;
         channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use howdah_core::{Command, MemberName, Settings};
+use howdah_rpc::access::Access;
 use howdah_rpc::channel::BadAddress;
 use howdah_rpc::raft::raft_server::RaftServer;
 use openraft::{Config, Raft, SnapshotPolicy};
@@ -80,6 +81,8 @@ pub struct Options {
     pub self_addr: String,
     /// HOST:PORT of the other expected members; empty: this node is a group of its own.
     pub partner_addrs: Vec<String>,
+    /// How nodes reach each other.
+    pub access: Access,
     /// Raft's time limits.
     pub timings: Timings,
     /// Cluster-wide settings that a new group begins with.

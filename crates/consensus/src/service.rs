@@ -3,13 +3,14 @@
 //! Place: added to the agent's server. Invariants: a message of a group is taken only if group and
 //! target are this node's and the sender was not removed. An unknown sender is taken: a node that
 //! lags may not have heard yet of the one that now leads it, and Raft itself judges votes and
-//! terms.
+//! terms. A sender that is known is believed from the member alone whose node it is.
 //! Failure: what cannot be decoded is refused by name; nothing here panics on it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use howdah_core::NodeId;
+use howdah_core::{MemberName, NodeId};
+use howdah_rpc::access::Caller;
 use howdah_rpc::raft::raft_server::Raft;
 use howdah_rpc::raft::{Answer, Envelope, HelloRequest, HelloResponse, JoinRequest, JoinResponse};
 use openraft::Snapshot as RaftSnapshot;
@@ -50,6 +51,7 @@ fn stopped(error: impl ToString) -> Status {
 impl RaftService {
     /// Unpacks a message of the group, or refuses it.
     fn open(&self, request: Request<Envelope>) -> Result<Envelope, Status> {
+        let caller = Caller::of(&request);
         let envelope = request.into_inner();
         let (group, core) = (&self.0.group, &self.0);
         let ours = group.cluster_id();
@@ -67,6 +69,10 @@ impl RaftService {
                 "this is node {:016x}, not {:016x}",
                 group.me, envelope.target
             )));
+        }
+        // One that this node has not heard of yet speaks for itself: its name comes with the log.
+        if let Some(member) = core.member_of(envelope.sender) {
+            caller.speaks_for(&member)?;
         }
         if envelope.sender == group.me {
             return Err(Status::permission_denied("a node's message came back to itself"));
@@ -158,7 +164,9 @@ impl Raft for RaftService {
         &self,
         request: Request<HelloRequest>,
     ) -> Result<Response<HelloResponse>, Status> {
+        let caller = Caller::of(&request);
         let asker = request.into_inner();
+        caller.speaks_for(&MemberName(asker.member))?;
         let identity = self.0.group.identity();
         let same_group = identity.cluster_id != 0 && asker.cluster_id == identity.cluster_id;
         Ok(Response::new(HelloResponse {
@@ -174,7 +182,9 @@ impl Raft for RaftService {
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let caller = Caller::of(&request);
         let asker = request.into_inner();
+        caller.speaks_for(&MemberName(asker.member.clone()))?;
         let identity = self.0.group.identity();
         if asker.scope != identity.scope {
             return Ok(Response::new(JoinResponse {

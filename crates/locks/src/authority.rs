@@ -21,6 +21,8 @@ use crate::look::Look;
 pub const CA_CERT: &str = "ca.crt";
 /// Its private key.
 pub const CA_KEY: &str = "ca.key";
+/// What a CA of ours is called, before its cluster.
+const SUBJECT: &str = "howdah CA of ";
 /// How long a CA of ours lasts.
 pub const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long what it issues lasts.
@@ -95,7 +97,7 @@ impl Authority {
         if cert_file.exists() {
             return Err(AuthorityError::There { path: cert_file });
         }
-        let mut params = params(&format!("howdah CA of {scope}"), lifetime);
+        let mut params = params(&format!("{SUBJECT}{scope}"), lifetime);
         // It issues no other CA.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -134,6 +136,13 @@ impl Authority {
             return Err(no_ca(&format!("{} is not its key", key_file.display())));
         }
         Ok(Self { issuer: Issuer::from_ca_cert_pem(&cert, key)?, cert })
+    }
+
+    /// The cluster that it was made for; none: it is not of [`Authority::create`].
+    pub fn scope(&self) -> Option<String> {
+        let der = CertificateDer::from_pem_slice(self.cert.as_bytes()).ok()?;
+        let look = Look::at(&der).ok()?;
+        look.subject.strip_prefix(&format!("CN={SUBJECT}")).map(str::to_owned)
     }
 
     /// Its certificate, PEM.
@@ -207,6 +216,7 @@ mod tests {
         let again = Authority::create(&pki, "demo", CA_LIFETIME);
         assert!(matches!(again, Err(AuthorityError::There { .. })));
         let ca = Authority::load(&pki).unwrap();
+        assert_eq!(ca.scope().as_deref(), Some("demo"));
         let identity = Identity::new("demo", Role::Member, "n1").unwrap();
         let hosts = vec!["10.0.0.1".to_owned(), "n1.example.org".to_owned(), "fd00::1".to_owned()];
         let wanted =

@@ -1,11 +1,14 @@
 //! What a certificate says, for people and for the keyring.
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::files::{self, FileError};
 use crate::identity::{Identity, NotAnIdentity};
 
 /// What is read of a certificate.
@@ -33,6 +36,40 @@ pub struct Look {
 pub struct NoCertificate {
     /// What is wrong.
     pub why: String,
+}
+
+/// A file that holds no certificates.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// It cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It holds something else.
+    #[error("{}: {why}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// All certificates of a PEM file, at least one.
+///
+/// # Errors
+/// If it cannot be read, or holds none.
+pub fn in_file(path: &Path) -> Result<Vec<Look>, LookError> {
+    let content = |why: String| LookError::Content { path: path.to_owned(), why };
+    let text = files::read(path)?;
+    let mut looks = Vec::new();
+    for der in CertificateDer::pem_slice_iter(text.as_bytes()) {
+        let der = der.map_err(|why| content(why.to_string()))?;
+        looks.push(Look::at(&der).map_err(|why| content(why.to_string()))?);
+    }
+    if looks.is_empty() {
+        return Err(content("there is no certificate in it".to_owned()));
+    }
+    Ok(looks)
 }
 
 impl Look {

@@ -1,8 +1,12 @@
-//! The wire: generated gRPC types, channels to other members, and a client that finds its way.
+//! The wire: generated gRPC types, channels to other members, connections that come, and who may call what.
 //!
 //! Place: used by consensus (`raft`), agent (`peer`, `control`), the CLI and tests. No state.
 
+pub mod access;
 pub mod channel;
+pub mod doorkeeper;
+pub mod incoming;
+pub mod needs;
 pub mod refusal;
 
 /// Messages and services of `howdah.raft.v1`.

@@ -5,8 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::HostPort;
 use super::reader::Section;
 
-const NO_TLS: &str = "bind a loopback address, or write `insecure: true` if the network is trusted";
-
 /// Parses HOST:PORT; IPv6 in brackets.
 pub(super) fn host_port(text: &str) -> Option<HostPort> {
     let (host, port) = text.rsplit_once(':')?;
@@ -63,17 +61,6 @@ pub(super) fn bind_for(own: &HostPort) -> SocketAddr {
         host => host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
     };
     SocketAddr::new(ip, own.port)
-}
-
-/// Without TLS only loopback is open to nobody else.
-pub(super) fn forbid_open(section: &Section<'_>, key: &str, address: SocketAddr, insecure: bool) {
-    if !insecure && !address.ip().is_loopback() {
-        section.error(
-            key,
-            format!("{address} is reachable by others, and there is no TLS yet"),
-            NO_TLS,
-        );
-    }
 }
 
 #[cfg(test)]

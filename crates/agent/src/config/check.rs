@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     let user = checker.user();
     checker.data_dir(user.as_ref(), major);
     checker.raft_dir(user.as_ref());
+    checker.certificates(user.as_ref());
     if let Some(user) = &user {
         for file in &config.files {
             checker.readable(file, user);
@@ -47,6 +48,22 @@ impl Checker<'_> {
             what,
             remedy,
         });
+    }
+
+    /// Whether they are this member's, and readable for the agent.
+    fn certificates(&mut self, user: Option<&User>) {
+        if let Err(why) = self.config.access() {
+            let remedy = "make them with `howdah pki issue member`";
+            self.add("tls", why.to_string(), remedy.to_owned());
+        }
+        let files = self.config.tls.iter().flat_map(|paths| [&paths.ca, &paths.cert, &paths.key]);
+        for file in files.cloned().collect::<Vec<_>>() {
+            if let Some(user) = user
+                && file.exists()
+            {
+                self.readable(&file, user);
+            }
+        }
     }
 
     fn programs(&mut self) {

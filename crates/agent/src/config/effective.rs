@@ -3,7 +3,7 @@
 //! Invariant, held by a test: every key of the list has an answer here.
 
 use super::keys::{Key, is_secret};
-use super::{Config, Role, pgbouncer, proxy, units, vip};
+use super::{Config, Role, pgbouncer, proxy, tls, units, vip};
 
 /// The value of a key; lists by line breaks, `None` for what is not set.
 pub(super) fn value(config: &Config, key: &Key, path: &str) -> Option<String> {
@@ -16,6 +16,7 @@ pub(super) fn value(config: &Config, key: &Key, path: &str) -> Option<String> {
         "restapi" => restapi(config, rest),
         "pgbouncer" => pgbouncer::value(&config.pgbouncer, rest),
         "proxy" => proxy::value(&config.proxy, rest),
+        "tls" => tls::value(config.tls.as_ref(), rest),
         "vip" => vip::value(config.vip.as_ref(), rest),
         "postgresql" => postgresql(config, path, rest),
         "bootstrap" => bootstrap(config, rest),

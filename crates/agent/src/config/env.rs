@@ -12,7 +12,8 @@ use super::value::{Node, Place};
 const PREFIX: &str = "HOWDAH_";
 
 /// Variables that are read elsewhere, by the binary itself or by the tools around it.
-const ELSEWHERE: &[&str] = &["HOWDAH_CONFIG", "HOWDAH_ENDPOINT", "HOWDAH_LOG", "HOWDAH_GUARD_FD"];
+const ELSEWHERE: &[&str] =
+    &["HOWDAH_CONFIG", "HOWDAH_ENDPOINT", "HOWDAH_KEYS", "HOWDAH_LOG", "HOWDAH_GUARD_FD"];
 const ELSEWHERE_PREFIXES: &[&str] = &["HOWDAH_TEST_", "HOWDAH_SIM_", "HOWDAH_DSN_"];
 
 /// Puts the variables into the tree and refuses those that nobody reads.

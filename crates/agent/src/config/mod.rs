@@ -31,6 +31,7 @@ mod reader;
 mod secret;
 mod sections;
 mod source;
+mod tls;
 mod units;
 mod value;
 mod vip;
@@ -44,6 +45,8 @@ pub use error::{ConfigError, EXIT_CONFIG, Finding, Warning};
 pub use explain::{Explanation, Layer};
 use howdah_core::{MemberName, Profile, Settings, Timings};
 use howdah_guard::vip::Vip;
+use howdah_locks::{Keyring, KeyringError, Paths};
+use howdah_rpc::access::Access;
 pub use pgbouncer::{PgbouncerConfig, place_of as pooler_place};
 pub use proxy::ProxyConfig;
 pub use secret::Secret;
@@ -76,6 +79,8 @@ pub struct Config {
     pub proxy: ProxyConfig,
     /// Poolers that are paused while the primary changes.
     pub pgbouncer: PgbouncerConfig,
+    /// Certificates of members and people; none: everybody who can connect may do everything.
+    pub tls: Option<Paths>,
     /// An address that moves with the primary.
     pub vip: Option<Vip>,
     /// The local PostgreSQL.
@@ -338,6 +343,21 @@ impl Config {
             .expect("checked when the configuration was read")
     }
 
+    /// How this member and the others reach each other: reads the certificates.
+    ///
+    /// # Errors
+    /// What is wrong with them; they must be this member's.
+    pub fn access(&self) -> Result<Access, KeyringError> {
+        let Some(paths) = &self.tls else { return Ok(Access::Open) };
+        let keyring = Keyring::load(paths.clone(), Some(&self.scope))?;
+        let found = keyring.now().identity.clone();
+        if found.role != howdah_locks::Role::Member || found.name != self.name.0 {
+            let wanted = format!("member {} of {}", self.name, self.scope);
+            return Err(KeyringError::Other { path: paths.cert.clone(), found, wanted });
+        }
+        Ok(Access::Locked(keyring))
+    }
+
     /// All gRPC addresses of the cluster, this member's first.
     pub fn control_addresses(&self) -> Vec<String> {
         let own = std::iter::once(self.raft.self_addr.clone());
@@ -361,6 +381,7 @@ log: {level: info}
 proxy: {read_write: '127.0.0.1:3'}
 pgbouncer: {addresses: ['127.0.0.1:4']}
 vip: {address: '10.0.0.9/24', interface: eth0}
+tls: {ca: /t/ca.crt, cert: /t/tls.crt, key: /t/tls.key}
 postgresql:
   data_dir: /d
   bin_dir: /b

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use howdah_core::{MemberName, Profile};
 
-use super::addresses::{bind_for, checked, forbid_open, host_port, listen};
+use super::addresses::{bind_for, checked, host_port, listen};
 use super::reader::{Report, Section, boolean, nearest};
 use super::value::{Node, Value};
 use super::{
     BootstrapConfig, Config, HostPort, LogConfig, LogLevel, PostgresqlConfig, ProxyConfig,
-    RaftConfig, RestConfig, Tags, bootstrap, foreign, pgbouncer, postgresql, proxy, vip,
+    RaftConfig, RestConfig, Tags, bootstrap, foreign, pgbouncer, postgresql, proxy, tls, vip,
 };
 
 /// Reads the whole document; with errors in `report` the result must not be used.
@@ -24,8 +24,9 @@ pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
     let insecure = top.boolean("insecure").unwrap_or(false);
     let profile = profile(&top);
     let log = log(&top);
-    let raft = raft(&top, insecure);
-    let restapi = restapi(&top, &raft, insecure);
+    let tls = tls::read(&top, insecure);
+    let raft = raft(&top);
+    let restapi = restapi(&top, &raft);
     let proxy = proxy::read(&top);
     let pgbouncer = pgbouncer::read(&top);
     let postgresql = postgresql::read(&top, &raft);
@@ -57,6 +58,7 @@ pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
         restapi,
         proxy,
         pgbouncer,
+        tls,
         vip,
         postgresql,
         bootstrap,
@@ -185,7 +187,7 @@ fn log(top: &Section<'_>) -> LogConfig {
     log
 }
 
-fn raft(top: &Section<'_>, insecure: bool) -> RaftConfig {
+fn raft(top: &Section<'_>) -> RaftConfig {
     let Some(section) = top.section("raft") else {
         let remedy = "write `raft:` with data_dir, self_addr and partner_addrs";
         top.error("raft", "is missing", remedy);
@@ -205,8 +207,6 @@ fn raft(top: &Section<'_>, insecure: bool) -> RaftConfig {
         None => own.as_ref().map(bind_for),
     };
     let bind_addr = bind_addr.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let key = if section.text("bind_addr").is_some() { "bind_addr" } else { "self_addr" };
-    forbid_open(&section, key, bind_addr, insecure);
     let partner_addrs = partners(&section, &self_addr);
     section.finish();
     RaftConfig { data_dir, self_addr, bind_addr, partner_addrs }
@@ -245,7 +245,7 @@ fn partners(section: &Section<'_>, self_addr: &str) -> Vec<String> {
     partners
 }
 
-fn restapi(top: &Section<'_>, raft: &RaftConfig, insecure: bool) -> RestConfig {
+fn restapi(top: &Section<'_>, raft: &RaftConfig) -> RestConfig {
     const PORT: u16 = 8008;
     let mut listen_at = SocketAddr::new(raft.bind_addr.ip(), PORT);
     let mut connect = None;
@@ -254,7 +254,6 @@ fn restapi(top: &Section<'_>, raft: &RaftConfig, insecure: bool) -> RestConfig {
             && let Some(address) = listen(&section, "listen", &text)
         {
             listen_at = address;
-            forbid_open(&section, "listen", address, insecure);
         }
         if let Some(text) = section.text("connect_address") {
             checked(&section, "connect_address", &text);

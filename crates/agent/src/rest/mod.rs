@@ -15,10 +15,11 @@ mod orders;
 mod shapes;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -47,6 +48,7 @@ pub fn router(desk: Desk) -> Router {
 
 async fn handle(
     State(desk): State<Desk>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
     method: Method,
     uri: Uri,
     query: Result<Query<BTreeMap<String, String>>, axum::extract::rejection::QueryRejection>,
@@ -61,6 +63,14 @@ async fn handle(
     if asks {
         return desk.look(|sources| look(sources, path, &query)).into_response();
     }
+    if !may_order(desk.orders_from_anywhere, from.ip()) {
+        return Answer::error(
+            403,
+            "orders over REST are taken from this machine alone",
+            "use howdah's commands with a certificate, or write `insecure: true` if the network is trusted",
+        )
+        .into_response();
+    }
     let body = match body {
         Ok(body) => body,
         Err(why) if why.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
@@ -69,6 +79,11 @@ async fn handle(
         Err(why) => return Answer::bad(&why.body_text(), "send it again").into_response(),
     };
     orders::take(&desk, &method, path, &body).await.into_response()
+}
+
+/// Nobody is asked here who he is: who comes from elsewhere shows a certificate at the gRPC port.
+fn may_order(from_anywhere: bool, from: IpAddr) -> bool {
+    from_anywhere || from.to_canonical().is_loopback()
 }
 
 /// The answer to a question. Pure.

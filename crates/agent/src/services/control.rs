@@ -49,6 +49,8 @@ pub struct Desk {
     pub counters: Arc<Counters>,
     /// The local data directory, beside which lies what was kept before it was replaced.
     pub data_dir: PathBuf,
+    /// Whether orders over REST, where nobody is asked who he is, come from other machines too.
+    pub orders_from_anywhere: bool,
 }
 
 impl Desk {

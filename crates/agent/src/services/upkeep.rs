@@ -84,8 +84,7 @@ async fn watch_reinit(desk: &Desk, name: &MemberName, to: &Teller) {
 }
 
 fn peer_of(desk: &Desk, address: &str) -> Result<PeerClient<Channel>, String> {
-    let channel = howdah_rpc::channel::lazy(address, desk.timings.ttl);
-    Ok(PeerClient::new(channel.map_err(|error| error.to_string())?))
+    Ok(PeerClient::new(desk.node.channel(address).map_err(|error| error.to_string())?))
 }
 
 async fn within<T>(

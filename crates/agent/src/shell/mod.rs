@@ -23,6 +23,7 @@ use std::sync::Arc;
 use howdah_consensus::{Applied, Fatal, Node};
 use howdah_core::view::{DataView, Job, Stopping};
 use howdah_core::{BootInstant, Decision, MemberName, Reason, Timings, decide};
+use howdah_rpc::access::Access;
 use tokio::sync::{mpsc, watch};
 
 use crate::board::Board;
@@ -57,6 +58,8 @@ pub struct Context {
     pub elephant: Arc<Elephant>,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// How members and people reach each other.
+    pub access: Access,
 }
 
 /// What wakes the loop, beside the log, peers, orders and timers.

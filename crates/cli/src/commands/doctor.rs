@@ -7,7 +7,7 @@ use howdah_rpc::control::{ClusterStatus, LogRequest, LogResponse};
 use serde::Serialize;
 
 use crate::args::Global;
-use crate::client::{self, Client};
+use crate::client::{self, Client, Endpoints};
 use crate::failure::{DONE, Failure, REFUSED};
 use crate::output;
 use crate::output::doctor::{self, Finding, Severity};
@@ -27,7 +27,7 @@ pub(super) async fn run(global: &Global) -> Result<u8, Failure> {
         Ok(endpoints) => match client::reach(&endpoints).await {
             Ok(reached) => {
                 findings.extend(doctor::findings(&reached.status));
-                findings.extend(doctor::disagreement(&logs(&reached.status).await));
+                findings.extend(doctor::disagreement(&logs(&reached.status, &endpoints).await));
             }
             Err(why) => findings.push(Finding {
                 severity: Severity::Error,
@@ -49,11 +49,11 @@ pub(super) async fn run(global: &Global) -> Result<u8, Failure> {
 }
 
 /// What each member's copy of the log says; who is silent is found otherwise.
-async fn logs(status: &ClusterStatus) -> Vec<LogResponse> {
+async fn logs(status: &ClusterStatus, endpoints: &Endpoints) -> Vec<LogResponse> {
     let mut logs = Vec::new();
     for member in &status.members {
         let ask = async |client: &mut Client| client.log(LogRequest {}).await;
-        logs.extend(client::ask_one(&member.control_address, ask).await);
+        logs.extend(client::ask_one(&member.control_address, &endpoints.access, ask).await);
     }
     logs
 }

@@ -8,13 +8,14 @@ use crate::failure::{DONE, Failure};
 use crate::output::{self, changes, lost};
 
 pub(super) async fn run(global: &Global, args: &HistoryArgs) -> Result<u8, Failure> {
-    let mut reached = client::reach(&client::endpoints(global)?).await?;
+    let endpoints = client::endpoints(global)?;
+    let mut reached = client::reach(&endpoints).await?;
     if args.lost {
         let mut report = lost::Report::default();
         for member in &reached.status.members {
             // Each member knows only what it kept itself.
             let ask = async |client: &mut Client| client.lost(LostRequest {}).await;
-            match client::ask_one(&member.control_address, ask).await {
+            match client::ask_one(&member.control_address, &endpoints.access, ask).await {
                 Ok(answer) => report.add(&answer.rescues),
                 Err(why) => report.silent(&member.name, why),
             }

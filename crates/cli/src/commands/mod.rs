@@ -13,6 +13,7 @@ mod front;
 mod history;
 mod list;
 mod pause;
+pub(crate) mod pki;
 mod reinit;
 pub(crate) mod reload;
 mod restart;
@@ -26,7 +27,7 @@ use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::args::{Cli, Command, ConfigCommand, HaproxyCommand, PgbouncerCommand};
+use crate::args::{Cli, Command, ConfigCommand, HaproxyCommand, PgbouncerCommand, PkiCommand};
 use crate::demo;
 use crate::failure::Failure;
 
@@ -58,6 +59,10 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Psql(args) => wait(dsn::psql(&global, &args)),
         Command::Haproxy(HaproxyCommand::Config(args)) => wait(front::haproxy(&global, &args)),
         Command::Pgbouncer(PgbouncerCommand::Config(args)) => front::pgbouncer(&global, &args),
+        Command::Pki(PkiCommand::Init(args)) => pki::init(&global, &args),
+        Command::Pki(PkiCommand::Issue(args)) => pki::issue(&global, &args),
+        Command::Pki(PkiCommand::Renew(args)) => pki::renew(&global, &args),
+        Command::Pki(PkiCommand::Status(args)) => pki::status(&global, &args),
         Command::Doctor => wait(doctor::run(&global)),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),

@@ -6,7 +6,7 @@ use howdah_rpc::control::{ClusterStatus, Member, RestartRequest, SwitchoverReque
 
 use super::act::{Confirm, confirm, follow, members_exist, show_cluster};
 use crate::args::{Global, RestartArgs, Role};
-use crate::client;
+use crate::client::{self, Endpoints};
 use crate::failure::{DONE, Failure, REFUSED};
 
 /// How long a replica may take until it streams again, before the next one is restarted.
@@ -73,7 +73,7 @@ fn chosen(status: &ClusterStatus, args: &RestartArgs) -> Result<Vec<String>, Fai
     Ok(rest.into_iter().map(|member| member.name.clone()).collect())
 }
 
-async fn until_streams(endpoints: &[String], name: &str) -> Result<(), Failure> {
+async fn until_streams(endpoints: &Endpoints, name: &str) -> Result<(), Failure> {
     let deadline = tokio::time::Instant::now() + STREAMS;
     loop {
         let status = client::reach(endpoints).await?.status;

@@ -30,6 +30,8 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8, Failure> {
         // Without a stderr there is nobody to warn.
         let _ = writeln!(std::io::stderr(), "howdah: warning: {warning}");
     }
+    // The agent would not start with these, again and again.
+    config.access().map_err(|why| usage(&format!("tls: {why}")))?;
     let options = GuardOptions {
         agent_restart: !args.no_agent_restart,
         drop_to: drop_to(&config)?,

@@ -11,11 +11,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use howdah_core::Profile;
+use howdah_locks::authority::{self, CA_CERT};
+use howdah_locks::{Authority, Identity, Role, Wanted};
 use nix::unistd::{Uid, User};
 use rand::Rng;
 
 use crate::args::{DemoArgs, SyncArg};
+use crate::client::{self, Endpoints};
+use crate::commands::pki::{self, CERT, KEY};
 use crate::failure::Failure;
+
+/// The demo's cluster.
+const SCOPE: &str = "demo";
+/// Where its administrator's certificate lies.
+const KEYS: &str = "admin";
 
 /// The demo's files, ports and user.
 pub(crate) struct Layout {
@@ -27,6 +36,7 @@ pub(crate) struct Layout {
     pub(crate) password: String,
     pub(crate) ttl: Duration,
     pub(crate) mode: SyncArg,
+    endpoints: Endpoints,
 }
 
 /// What all members' files share.
@@ -83,15 +93,27 @@ impl Layout {
             .collect::<Result<Vec<_>, Failure>>()?;
         let password = random_password();
         let mode = args.synchronous_mode;
-        let layout = Layout { dir, members, user, password, ttl, mode };
+        let failed = |why: &dyn std::fmt::Display| Failure::Error(why.to_string());
+        let ca = Authority::create(&dir.join("pki"), SCOPE, authority::CA_LIFETIME);
+        let ca = ca.map_err(|why| failed(&why))?;
+        let addresses = members.iter().map(|m| format!("127.0.0.1:{}", m.control_port)).collect();
+        issue(&ca, Role::Admin, "demo", &dir.join(KEYS))?;
+        let access = client::keys(&dir.join(KEYS), Some(SCOPE))?;
+        let endpoints = Endpoints { addresses, access };
+        let layout = Layout { dir, members, user, password, ttl, mode, endpoints };
         for member in &layout.members {
-            layout.write_member(member, profile)?;
+            layout.write_member(member, profile, &ca)?;
         }
         layout.write_pgpass()?;
         Ok(layout)
     }
 
-    fn write_member(&self, member: &MemberLayout, profile: Profile) -> Result<(), Failure> {
+    fn write_member(
+        &self,
+        member: &MemberLayout,
+        profile: Profile,
+        ca: &Authority,
+    ) -> Result<(), Failure> {
         let dir = &member.dir;
         fs::create_dir(dir).map_err(Failure::io(dir.display()))?;
         fs::set_permissions(dir, Permissions::from_mode(0o700))
@@ -106,10 +128,15 @@ impl Layout {
         let text = member_yaml(member, &shared);
         write_private(&member.config, &text)?;
         write_private(&member.log, "")?;
+        let tls = dir.join("tls");
+        issue(ca, Role::Member, &member.name, &tls)?;
         if Uid::effective().is_root() {
             let (uid, gid) = (self.user.uid.as_raw(), self.user.gid.as_raw());
-            for path in [dir, &member.config, &member.log] {
-                chown(path, Some(uid), Some(gid)).map_err(Failure::io(path.display()))?;
+            let mut theirs =
+                vec![dir.clone(), member.config.clone(), member.log.clone(), tls.clone()];
+            theirs.extend([CA_CERT, CERT, KEY].map(|name| tls.join(name)));
+            for path in theirs {
+                chown(&path, Some(uid), Some(gid)).map_err(Failure::io(path.display()))?;
             }
         }
         Ok(())
@@ -126,9 +153,14 @@ impl Layout {
         self.dir.join("pgpass")
     }
 
-    /// HOST:PORT of each member's gRPC.
-    pub(crate) fn endpoints(&self) -> Vec<String> {
-        self.members.iter().map(|m| format!("127.0.0.1:{}", m.control_port)).collect()
+    /// The members' gRPC, and the administrator's certificate.
+    pub(crate) fn endpoints(&self) -> Endpoints {
+        self.endpoints.clone()
+    }
+
+    /// Directory of that certificate.
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.dir.join(KEYS)
     }
 
     /// A connection string that finds the primary; the password is in a file.
@@ -211,6 +243,13 @@ fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Failure::io(path.display()))
 }
 
+fn issue(ca: &Authority, role: Role, name: &str, out: &Path) -> Result<(), Failure> {
+    let identity = Identity::new(SCOPE, role, name);
+    let identity = identity.map_err(|why| Failure::Error(why.to_string()))?;
+    let hosts = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    pki::write(ca, &Wanted { identity, hosts, lifetime: authority::LIFETIME }, out)
+}
+
 fn random_password() -> String {
     let mut random = rand::rng();
     (0..24).map(|_| char::from(random.sample(rand::distr::Alphanumeric))).collect()
@@ -230,10 +269,14 @@ fn member_yaml(member: &MemberLayout, shared: &Shared<'_>) -> String {
     // JSON's quoting is YAML's, so any path is safe.
     let quoted = |path: &Path| serde_json::Value::from(path.display().to_string()).to_string();
     format!(
-        "scope: demo
+        "scope: {SCOPE}
 name: {name}
 profile: {profile}
 user: '{user}'
+tls:
+  ca: {ca}
+  cert: {cert}
+  key: {key}
 raft:
   data_dir: {raft}
   self_addr: 127.0.0.1:{control}
@@ -257,6 +300,9 @@ bootstrap:
       pg_hba: [ host all all 127.0.0.1/32 scram-sha-256 ]
 ",
         name = member.name,
+        ca = quoted(&member.dir.join("tls").join(CA_CERT)),
+        cert = quoted(&member.dir.join("tls").join(CERT)),
+        key = quoted(&member.dir.join("tls").join(KEY)),
         raft = quoted(&member.dir.join("raft")),
         control = member.control_port,
         partners = partners.join(", "),

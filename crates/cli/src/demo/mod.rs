@@ -53,6 +53,8 @@ impl Console {
 struct Access {
     directory: String,
     endpoint: String,
+    /// Directory of an administrator's certificate.
+    keys: String,
     rest: Vec<String>,
     dsn: String,
     write_dsn: String,
@@ -188,11 +190,12 @@ async fn first_start(
 }
 
 fn introduce(console: Console, layout: &Layout, status: &ClusterStatus) -> Result<(), Failure> {
-    let endpoint = layout.endpoints().join(",");
+    let (endpoint, keys) = (layout.endpoints().addresses.join(","), layout.keys());
+    let keys = keys.display();
     if console.format == Format::Table {
         output::print(&status::list(status, false))?;
         return console.say(&format!(
-            "\nexport HOWDAH_ENDPOINT={endpoint}\npsql '{}'    # the primary, whoever that is\n\
+            "\nexport HOWDAH_ENDPOINT={endpoint} HOWDAH_KEYS={keys}\npsql '{}'    # the primary, whoever that is\n\
              psql '{}'    # a standby\nLogs: {}/n*/howdah.log   Ctrl-C ends the demo",
             layout.write_dsn(),
             layout.read_dsn(),
@@ -202,6 +205,7 @@ fn introduce(console: Console, layout: &Layout, status: &ClusterStatus) -> Resul
     let access = Access {
         directory: layout.dir.display().to_string(),
         endpoint,
+        keys: keys.to_string(),
         rest: layout.members.iter().map(|m| format!("http://127.0.0.1:{}", m.rest_port)).collect(),
         dsn: layout.dsn(),
         write_dsn: layout.write_dsn(),

@@ -72,7 +72,7 @@ impl Fault {
 struct Tour<'a> {
     console: Console,
     layout: &'a Layout,
-    endpoints: Vec<String>,
+    endpoints: client::Endpoints,
     members: &'a mut Members,
     writer: Writer,
 }

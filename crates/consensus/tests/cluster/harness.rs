@@ -48,6 +48,7 @@ impl Member {
             member: MemberName::from(self.name.as_str()),
             self_addr: self.address.clone(),
             partner_addrs: self.partners.clone(),
+            access: howdah_rpc::access::Access::Open,
             timings: Timings {
                 heartbeat: Duration::from_millis(100),
                 election_min: Duration::from_millis(300),

@@ -17,8 +17,8 @@ const STORE: Advice = warn(
 const LATER: Advice = warn("has no effect in this version", "remove it");
 const STDERR: Advice = warn("logs go to stderr", "remove it; let the service manager keep them");
 const NO_TLS: Advice = refuse(
-    "there is no TLS yet, and who wrote this relies on it",
-    "remove it, and bind to loopback or to a network that is trusted (`insecure: true`)",
+    "REST has no TLS yet, and who wrote this relies on it",
+    "remove it, and bind `restapi.listen` to an address that only operators reach",
 );
 const NO_CLIENT_TLS: Advice = refuse(
     "members connect to each other's PostgreSQL without TLS yet",
@@ -62,7 +62,6 @@ pub(super) const TABLE: &[(&str, Advice)] = &[
     ("witness", refuse("members without PostgreSQL are not supported yet", "remove it; use three members with PostgreSQL")),
     ("thread_pool_size", LATER),
     ("thread_stack_size", LATER),
-    ("tls", NO_TLS),
     ("log.format", warn("the form is fixed", "remove it, or write `type: json`")),
     ("log.dateformat", warn("times are in UTC, as RFC 3339 has them", "remove it")),
     ("log.static_fields", LATER),

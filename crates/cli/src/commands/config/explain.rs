@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::placed;
 use crate::args::Global;
-use crate::client;
+use crate::client::{self, Endpoints};
 use crate::commands::agent::config_file;
 use crate::failure::{DONE, Failure};
 use crate::output;
@@ -102,18 +102,20 @@ async fn in_the_log(
     sources: &Sources,
     name: &str,
 ) -> Result<Option<String>, String> {
-    let addresses = match &global.endpoint {
-        Some(_) => client::endpoints(global).map_err(|failure| failure.to_string())?,
+    let told = |failure: Failure| failure.to_string();
+    let endpoints = match &global.endpoint {
+        Some(_) => client::endpoints(global).map_err(told)?,
         None => {
             let (config, _) = Config::from_sources(sources).map_err(|error| error.to_string())?;
-            config.control_addresses()
+            let access = client::access(&config).map_err(told)?;
+            Endpoints { addresses: config.control_addresses(), access }
         }
     };
-    ask(&addresses, name).await.map_err(|failure| failure.to_string())
+    ask(&endpoints, name).await.map_err(|failure| failure.to_string())
 }
 
-async fn ask(addresses: &[String], name: &str) -> Result<Option<String>, Failure> {
-    let mut client = client::reach(addresses).await?.client;
+async fn ask(endpoints: &Endpoints, name: &str) -> Result<Option<String>, Failure> {
+    let mut client = client::reach(endpoints).await?.client;
     let json = client.get_config(GetConfigRequest {}).await?.into_inner().json;
     let config: Value = serde_json::from_str(&json)
         .map_err(|error| Failure::Error(format!("the member's answer is no JSON: {error}")))?;

@@ -1,0 +1,74 @@
+//! Certificates of a test's cluster: a CA of its own, an administrator's, and each member's.
+
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use howdah_locks::authority::{CA_CERT, CA_LIFETIME, LIFETIME};
+use howdah_locks::{Authority, Identity, Keyring, Paths, Role, Wanted, files};
+use howdah_rpc::access::Access;
+
+/// The cluster's name.
+pub const SCOPE: &str = "test";
+
+/// Where a holder's files are.
+pub fn paths(dir: &Path) -> Paths {
+    Paths { ca: dir.join(CA_CERT), cert: dir.join("tls.crt"), key: dir.join("tls.key") }
+}
+
+/// The CA below a test's directory; made where it is not there.
+///
+/// # Errors
+/// If files cannot be read or written.
+pub fn authority(ground: &Path) -> Result<Authority> {
+    let dir = ground.join("pki");
+    Ok(match dir.join(CA_CERT).exists() {
+        true => Authority::load(&dir)?,
+        false => Authority::create(&dir, SCOPE, CA_LIFETIME)?,
+    })
+}
+
+/// Issues a certificate into `dir`, for `owner` to read.
+///
+/// # Errors
+/// If files cannot be written.
+pub fn issue(
+    ca: &Authority,
+    role: Role,
+    name: &str,
+    hosts: &[&str],
+    dir: &Path,
+    owner: Option<(u32, u32)>,
+) -> Result<()> {
+    let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let identity = Identity::new(SCOPE, role, name)?;
+    let issued = ca.issue(&Wanted { identity, hosts, lifetime: LIFETIME })?;
+    let Paths { ca: ca_file, cert, key } = paths(dir);
+    files::make_dir(dir)?;
+    files::write(&ca_file, ca.cert(), 0o644)?;
+    files::write(&key, &issued.key, 0o600)?;
+    files::write(&cert, &issued.cert, 0o644)?;
+    if let Some((uid, gid)) = owner {
+        for path in [dir, &ca_file, &key, &cert] {
+            chown(path, Some(uid), Some(gid))?;
+        }
+    }
+    Ok(())
+}
+
+/// Directory of the administrator's certificate.
+pub fn admin(ground: &Path) -> PathBuf {
+    ground.join("admin")
+}
+
+/// What an administrator shows.
+///
+/// # Errors
+/// If its files cannot be read or written.
+pub fn access(ground: &Path) -> Result<Access> {
+    let dir = admin(ground);
+    if !dir.exists() {
+        issue(&authority(ground)?, Role::Admin, "tester", &[], &dir, None)?;
+    }
+    Ok(Access::Locked(Keyring::load(paths(&dir), Some(SCOPE))?))
+}

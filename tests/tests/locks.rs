@@ -1,0 +1,256 @@
+//! Who is let in at a member's gRPC port, and certificates that change while it serves.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use howdah_locks::authority::{CA_LIFETIME, LIFETIME};
+use howdah_locks::{Authority, Identity, Keyring, Role, Wanted, files};
+use howdah_rpc::access::Access;
+use howdah_rpc::channel::lazy;
+use howdah_rpc::control::StatusRequest;
+use howdah_rpc::control::control_client::ControlClient;
+use howdah_rpc::needs::needed;
+use howdah_rpc::raft::raft_client::RaftClient;
+use howdah_rpc::raft::{HelloRequest, JoinRequest};
+use howdah_tests::checks::first_acks;
+use howdah_tests::keys::{SCOPE, issue, paths};
+use howdah_tests::{Cluster, Options, Writer, keys, wait_for};
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use tonic::Code;
+use tonic::transport::Channel;
+
+const SETTLE: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Paths of all calls that a member serves, with whether the answer is a stream.
+fn calls() -> Result<Vec<(String, bool)>> {
+    let described = FileDescriptorSet::decode(howdah_rpc::DESCRIPTORS)?;
+    let mut calls = Vec::new();
+    for file in &described.file {
+        for service in &file.service {
+            for method in &service.method {
+                let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                calls.push((path, method.server_streaming()));
+            }
+        }
+    }
+    ensure!(calls.len() > 20, "{calls:?}");
+    Ok(calls)
+}
+
+/// What came of an empty request: none where it was taken, or has not come to an end in time.
+async fn refusal(channel: &Channel, path: &str, streams: bool) -> Option<tonic::Status> {
+    let path = path.parse().expect("a path");
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    let call = async {
+        client.ready().await.map_err(|why| tonic::Status::unavailable(why.to_string()))?;
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        let request = tonic::Request::new(());
+        if streams {
+            client.server_streaming(request, path, codec).await.map(drop)
+        } else {
+            client.unary(request, path, codec).await.map(drop)
+        }
+    };
+    tokio::time::timeout(ANSWER, call).await.ok()?.err()
+}
+
+/// A holder's directory below the test's.
+fn holder(cluster: &Cluster, ca: &Authority, role: Role, name: &str) -> Result<PathBuf> {
+    let dir = cluster.ground.dir.join(format!("as-{role}-{name}"));
+    issue(ca, role, name, &[], &dir, None)?;
+    Ok(dir)
+}
+
+fn channel(cluster: &Cluster, index: usize, dir: &Path) -> Result<Channel> {
+    let access = Access::Locked(Keyring::load(paths(dir), None)?);
+    Ok(lazy(&cluster.members[index].control(), Duration::from_secs(1), &access)?)
+}
+
+#[tokio::test]
+async fn every_call_is_taken_from_those_alone_whose_role_reaches_so_far() -> Result<()> {
+    let cluster = Cluster::healthy("locks-roles", Options::default()).await?;
+    let ca = keys::authority(&cluster.ground.dir)?;
+    // Not the leader: what is allowed happens, and shall have the shortest way.
+    let index = (cluster.leader().await? + 1) % 3;
+    let mut taken = 0;
+    for role in Role::ALL {
+        // Of a member that is in the cluster: n9 is nobody's, and yet may call what members may.
+        let dir = holder(&cluster, &ca, role, "n9")?;
+        let channel = channel(&cluster, index, &dir)?;
+        for (path, streams) in calls()? {
+            let refused = refusal(&channel, &path, streams).await;
+            let by_role = refused.as_ref().is_some_and(|status| {
+                status.code() == Code::PermissionDenied && status.message().contains("takes role")
+            });
+            let may = role >= needed(&path);
+            ensure!(by_role != may, "{role} calls {path}: {refused:?}");
+            taken += usize::from(may);
+        }
+    }
+    ensure!(taken > 40, "only {taken} calls were taken");
+    cluster.passed();
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_is_not_of_the_cluster_gets_no_answer_at_all() -> Result<()> {
+    let cluster = Cluster::healthy("locks-strangers", Options::default()).await?;
+    let ca = keys::authority(&cluster.ground.dir)?;
+    let address = cluster.members[0].control();
+    let status = "/howdah.control.v1.Control/Status";
+    // No TLS.
+    let open = lazy(&address, Duration::from_secs(1), &Access::Open)?;
+    ensure!(refusal(&open, status, true).await.is_some(), "without TLS it is answered");
+    // A CA of somebody else, who believes the right one.
+    let theirs = Authority::create(&cluster.ground.dir.join("theirs"), SCOPE, CA_LIFETIME)?;
+    let dir = holder(&cluster, &theirs, Role::Member, "n1")?;
+    files::write(&paths(&dir).ca, ca.cert(), 0o644)?;
+    let told = refusal(&channel(&cluster, 0, &dir)?, status, true).await.context("a foreign CA")?;
+    ensure!(told.code() != Code::PermissionDenied, "it came past the handshake: {told:?}");
+    // The right CA, another cluster.
+    let dir = cluster.ground.dir.join("other-cluster");
+    let identity = Identity::new("prod", Role::Member, "n1")?;
+    let issued = ca.issue(&Wanted { identity, hosts: Vec::new(), lifetime: LIFETIME })?;
+    files::make_dir(&dir)?;
+    files::write(&paths(&dir).ca, ca.cert(), 0o644)?;
+    files::write(&paths(&dir).cert, &issued.cert, 0o644)?;
+    files::write(&paths(&dir).key, &issued.key, 0o600)?;
+    ensure!(refusal(&channel(&cluster, 0, &dir)?, status, true).await.is_some(), "another cluster");
+    // One that has ended meanwhile.
+    let dir = cluster.ground.dir.join("ended");
+    let identity = Identity::new(SCOPE, Role::Admin, "late")?;
+    let lifetime = Duration::from_secs(3);
+    let issued = ca.issue(&Wanted { identity, hosts: Vec::new(), lifetime })?;
+    files::make_dir(&dir)?;
+    files::write(&paths(&dir).ca, ca.cert(), 0o644)?;
+    files::write(&paths(&dir).cert, &issued.cert, 0o644)?;
+    files::write(&paths(&dir).key, &issued.key, 0o600)?;
+    let late = Access::Locked(Keyring::load(paths(&dir), None)?);
+    wait_for("it is let in no more", Duration::from_secs(20), || async {
+        let fresh = lazy(&address, Duration::from_secs(1), &late)?;
+        ensure!(refusal(&fresh, status, true).await.is_some(), "it is let in");
+        Ok(())
+    })
+    .await?;
+    // The right one is answered, and members said why they did not let the others in.
+    let dir = holder(&cluster, &ca, Role::Viewer, "monitoring")?;
+    let refused = refusal(&channel(&cluster, 0, &dir)?, status, true).await;
+    ensure!(refused.is_none(), "{refused:?}");
+    ensure!(cluster.members[0].log().contains("is not let in: TLS:"), "nothing is logged");
+    cluster.check_logs()
+}
+
+#[tokio::test]
+async fn a_member_speaks_for_itself_alone() -> Result<()> {
+    let cluster = Cluster::healthy("locks-names", Options::default()).await?;
+    let mut client = RaftClient::new(channel(&cluster, 0, &cluster.members[1].dir.join("tls"))?);
+    let hello = |member: &str| HelloRequest {
+        scope: SCOPE.into(),
+        member: member.into(),
+        ..HelloRequest::default()
+    };
+    client.hello(hello("n2")).await?;
+    let refused = client.hello(hello("n3")).await.err().context("n2 speaks for n3")?;
+    ensure!(refused.message().contains("cannot speak for member n3"), "{refused:?}");
+    let join = JoinRequest { scope: SCOPE.into(), member: "n4".into(), ..JoinRequest::default() };
+    let refused = client.join(join).await.err().context("n2 takes n4 in")?;
+    ensure!(refused.code() == Code::PermissionDenied, "{refused:?}");
+    cluster.check_logs()
+}
+
+/// Every member's files, made anew by this CA; the old ones stay in force until these fit together.
+fn renew(cluster: &Cluster, ca: &Authority, believed: &str) -> Result<()> {
+    for member in &cluster.members {
+        let dir = member.dir.join("tls");
+        let owner = cluster.ground.user;
+        issue(ca, Role::Member, &member.name, &[&member.host], &dir, owner)?;
+        believe(cluster, &dir, believed)?;
+    }
+    Ok(())
+}
+
+fn believe(cluster: &Cluster, dir: &Path, believed: &str) -> Result<()> {
+    let file = paths(dir).ca;
+    files::write(&file, believed, 0o644)?;
+    if let Some((uid, gid)) = cluster.ground.user {
+        std::os::unix::fs::chown(&file, Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
+/// Until each member said so `times`.
+async fn taken_up(cluster: &Cluster, times: usize) -> Result<()> {
+    wait_for("members take up what lies there", Duration::from_secs(40), || async {
+        for member in &cluster.members {
+            let count = member.log().matches("took up new certificates").count();
+            ensure!(count >= times, "{} did {count} times", member.name);
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn certificates_and_their_ca_change_under_load_and_nobody_notices() -> Result<()> {
+    let cluster = Cluster::healthy("locks-rotation", Options::default()).await?;
+    let leader = cluster.leader().await?;
+    let before = cluster.status().await?;
+    let agents = cluster.members.iter().map(|m| m.agent()).collect::<Result<Vec<_>>>()?;
+    let writer = Writer::start(&cluster);
+    first_acks(&writer, 100).await?;
+    let old = keys::authority(&cluster.ground.dir)?;
+    // Members' own.
+    renew(&cluster, &old, old.cert())?;
+    taken_up(&cluster, 1).await?;
+    // The CA: believed beside the old one, then issuing, then alone.
+    let new = Authority::create(&cluster.ground.dir.join("next"), SCOPE, CA_LIFETIME)?;
+    let both = format!("{}{}", old.cert(), new.cert());
+    for member in &cluster.members {
+        believe(&cluster, &member.dir.join("tls"), &both)?;
+    }
+    taken_up(&cluster, 2).await?;
+    renew(&cluster, &new, &both)?;
+    taken_up(&cluster, 3).await?;
+    for member in &cluster.members {
+        believe(&cluster, &member.dir.join("tls"), new.cert())?;
+    }
+    taken_up(&cluster, 4).await?;
+    // Whoever comes now is known by the new one alone.
+    let status = "/howdah.control.v1.Control/Status";
+    let (by_old, by_new) = (
+        holder(&cluster, &old, Role::Viewer, "old")?,
+        holder(&cluster, &new, Role::Viewer, "new")?,
+    );
+    files::write(&paths(&by_old).ca, new.cert(), 0o644)?;
+    for index in 0..3 {
+        let refused = refusal(&channel(&cluster, index, &by_new)?, status, true).await;
+        ensure!(refused.is_none(), "{refused:?}");
+        let refused = refusal(&channel(&cluster, index, &by_old)?, status, true).await;
+        ensure!(refused.is_some(), "the old CA is still believed");
+    }
+    let marked = Instant::now();
+    wait_for("writes go on", SETTLE, || async {
+        let last = writer.acks().last().context("none")?.acked;
+        ensure!(last > marked, "none since");
+        Ok(())
+    })
+    .await?;
+    let acks = writer.acks();
+    let gaps = acks.windows(2).map(|pair| pair[1].acked.saturating_duration_since(pair[0].acked));
+    let longest = gaps.max().unwrap_or_default();
+    ensure!(longest < Duration::from_secs(5), "{longest:?} without a write");
+    writer.finish().await;
+    let now = cluster.members.iter().map(|m| m.agent()).collect::<Result<Vec<_>>>()?;
+    ensure!(now == agents, "an agent was restarted");
+    let mut client = ControlClient::new(channel(&cluster, leader, &by_new)?);
+    let mut answer = client.status(StatusRequest { watch: false }).await?.into_inner();
+    let after = answer.message().await?.context("an answer")?;
+    ensure!((&after.leader, after.epoch) == (&before.leader, before.epoch), "leadership moved");
+    let log = cluster.members[leader].log();
+    ensure!(!log.contains("are not taken up"), "files that fit were refused");
+    eprintln!("{} writes, longest time without one {longest:?}", acks.len());
+    cluster.check_logs()
+}
