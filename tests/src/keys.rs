@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use howdah_locks::authority::{CA_CERT, CA_LIFETIME, LIFETIME};
+use howdah_locks::look::in_file;
 use howdah_locks::{Authority, Identity, Keyring, Paths, Role, Wanted, files};
 use howdah_rpc::access::Access;
 
@@ -54,6 +55,11 @@ pub fn issue(
         }
     }
     Ok(())
+}
+
+/// Whether the certificate there is good for this host.
+pub fn covers(dir: &Path, host: &str) -> bool {
+    in_file(&paths(dir).cert).is_ok_and(|looks| looks[0].covers(host))
 }
 
 /// Directory of the administrator's certificate.

@@ -115,7 +115,8 @@ impl Member {
     /// If the file cannot be written.
     pub fn configure(&self, partners: &[String], options: &Options) -> Result<()> {
         let tls = self.dir.join("tls");
-        if !tls.exists() {
+        // It may have moved into a network since.
+        if !keys::covers(&tls, &self.host) {
             let ca = keys::authority(&self.ground.dir)?;
             keys::issue(&ca, Role::Member, &self.name, &[&self.host], &tls, self.ground.user)?;
         }

@@ -157,7 +157,8 @@ impl Net {
         Ok(holders)
     }
 
-    fn router(&self) -> String {
+    /// Name of the namespace between all others.
+    pub fn router(&self) -> String {
         format!("{}r", self.prefix)
     }
 

@@ -1,6 +1,9 @@
 //! Who is let in at a member's gRPC port, and certificates that change while it serves.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -15,6 +18,7 @@ use howdah_rpc::raft::raft_client::RaftClient;
 use howdah_rpc::raft::{HelloRequest, JoinRequest};
 use howdah_tests::checks::first_acks;
 use howdah_tests::keys::{SCOPE, issue, paths};
+use howdah_tests::net::{self, Net};
 use howdah_tests::{Cluster, Options, Writer, keys, wait_for};
 use prost::Message;
 use prost_types::FileDescriptorSet;
@@ -252,5 +256,131 @@ async fn certificates_and_their_ca_change_under_load_and_nobody_notices() -> Res
     let log = cluster.members[leader].log();
     ensure!(!log.contains("are not taken up"), "files that fit were refused");
     eprintln!("{} writes, longest time without one {longest:?}", acks.len());
+    cluster.check_logs()
+}
+
+/// All frames of a network's router, looked through for these words until told to stop.
+struct Wire {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Result<(u64, Vec<String>)>>,
+}
+
+impl Wire {
+    /// Between members alone: what a client says in the clear is its own affair.
+    fn tap(net: &Net, words: Vec<Vec<u8>>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let members: Vec<[u8; 4]> = (1..=3).map(|node| [10, 77, node, 2]).collect();
+        let (router, stopped) = (net.router(), stop.clone());
+        let thread = std::thread::spawn(move || {
+            net::enter(&router)?;
+            // Every frame of every interface there. Source: packet(7), ETH_P_ALL.
+            let protocol = socket2::Protocol::from(i32::from(0x0003_u16.to_be()));
+            let socket =
+                socket2::Socket::new(socket2::Domain::PACKET, socket2::Type::RAW, Some(protocol))?;
+            socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+            socket.set_recv_buffer_size(64 << 20)?;
+            let (mut frames, mut found) = (0, Vec::new());
+            let mut bytes = vec![0_u8; 1 << 17];
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok(count) = (&socket).read(&mut bytes) else { continue };
+                let frame = &bytes[..count];
+                let end = |at: usize| frame.get(at..at + 4).and_then(|part| part.try_into().ok());
+                let ours = |part: Option<[u8; 4]>| part.is_some_and(|one| members.contains(&one));
+                // Ethernet's header, then the addresses of IPv4's.
+                if !ours(end(26)) || !ours(end(30)) {
+                    continue;
+                }
+                frames += 1;
+                for word in &words {
+                    if frame.windows(word.len()).any(|part| part == word) {
+                        found.push(String::from_utf8_lossy(word).into_owned());
+                    }
+                }
+            }
+            Ok((frames, found))
+        });
+        Self { stop, thread }
+    }
+
+    fn cut(self) -> Result<(u64, Vec<String>)> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow::anyhow!("the tap panicked"))?
+    }
+}
+
+/// In SQL, in WAL and in data files.
+const MARKER: &str = "read-me-if-you-can";
+
+/// Writes what the tap looks for.
+fn write(cluster: &Cluster, leader: usize) -> Result<String> {
+    let sql = format!(
+        "CREATE TABLE IF NOT EXISTS secrets (w text); INSERT INTO secrets SELECT '{MARKER}' \
+         FROM generate_series(1, 2000)"
+    );
+    cluster.members[leader].psql(&sql)
+}
+
+/// The control: a user's own `ssl: off`, and the tap reads what standbys stream.
+#[tokio::test]
+async fn without_tls_the_tap_reads_what_standbys_stream() -> Result<()> {
+    let Some(net) = Net::or_skip()? else { return Ok(()) };
+    let mut cluster = Cluster::in_network("locks-tap", Options::default(), &net)?;
+    for member in &mut cluster.members {
+        member.parameters = "    ssl: off\n".to_owned();
+    }
+    cluster.configure()?;
+    cluster.start_all().await?;
+    let leader = cluster.leader().await?;
+    let wire = Wire::tap(&net, vec![MARKER.as_bytes().to_vec()]);
+    write(&cluster, leader)?;
+    cluster.settle(SETTLE).await?;
+    let (frames, found) = wire.cut()?;
+    ensure!(found.len() > 5, "of {frames} frames {} could be read", found.len());
+    cluster.check_logs()
+}
+
+#[tokio::test]
+async fn nothing_that_members_say_to_each_other_can_be_read() -> Result<()> {
+    let Some(net) = Net::or_skip()? else { return Ok(()) };
+    let mut cluster = Cluster::in_network("locks-wire", Options::default(), &net)?;
+    // And what a session of PostgreSQL begins with.
+    let words = [MARKER, "replicator", "rewinder", "application_name", "SCRAM-SHA-256"];
+    let wire = Wire::tap(&net, words.iter().map(|word| word.as_bytes().to_vec()).collect());
+    cluster.start_all().await?;
+    let first = cluster.leader().await?;
+    if cluster.members[first].psql("SHOW ssl_library")?.is_empty() {
+        eprintln!("SKIPPED: this PostgreSQL was built without TLS");
+        wire.cut()?;
+        cluster.passed();
+        return Ok(());
+    }
+    write(&cluster, first)?;
+    cluster.settle(SETTLE).await?;
+    let sql = "SELECT count(*) FROM pg_stat_replication JOIN pg_stat_ssl USING (pid) \
+               WHERE ssl AND client_dn LIKE '%n%'";
+    let encrypted = cluster.members[first].psql(sql)?;
+    ensure!(encrypted == "2", "{encrypted} standbys stream through TLS");
+    // A failover, whose old primary has WAL that nobody got, and is rewound; a hand-over; a copy.
+    for index in (0..3).filter(|index| *index != first) {
+        cluster.members[index].psql("ALTER SYSTEM SET primary_conninfo = ''")?;
+        cluster.members[index].psql("SELECT pg_reload_conf()")?;
+    }
+    write(&cluster, first)?;
+    cluster.members[first].kill_node();
+    let second = cluster.other_leader(first, SETTLE).await?;
+    cluster.start(first)?;
+    cluster.settle(SETTLE).await?;
+    ensure!(cluster.members[first].log().contains("rewinds to"), "it was not rewound");
+    let third = (second + 1) % 3;
+    cluster.switchover(&cluster.members[third].name.clone()).await?;
+    cluster.settle(SETTLE).await?;
+    cluster.reinit(&cluster.members[second].name.clone()).await?;
+    cluster.settle(SETTLE).await?;
+    write(&cluster, third)?;
+    cluster.settle(SETTLE).await?;
+    let (frames, found) = wire.cut()?;
+    ensure!(frames > 1000, "only {frames} frames were seen");
+    ensure!(found.is_empty(), "read on the wire: {:?}", &found[..found.len().min(5)]);
+    eprintln!("{frames} frames between members, nothing to read");
     cluster.check_logs()
 }

@@ -30,6 +30,10 @@ pub async fn keep(keyring: Keyring, elephant: Arc<Elephant>) {
             Ok(Ok(true)) => {
                 let loaded = keyring.now();
                 tracing::info!(ends = %day(loaded.cert.not_after), "took up new certificates");
+                // PostgreSQL shows the same ones.
+                if let Err(why) = elephant.reload().await {
+                    tracing::debug!(%why, "PostgreSQL reads them when it starts");
+                }
                 ends(&keyring)
             }
             Ok(Ok(false)) => ends(&keyring),

@@ -157,6 +157,10 @@ impl Agent {
         let bin_dir = Some(config.postgresql.bin_dir.as_path());
         let install = Install::find(bin_dir, Some(&config.postgresql.data_dir));
         let install = install.map_err(|why| Fault::Foreign(why.to_string()))?;
+        if config.tls.is_some() && !install.has_tls {
+            let bin_dir = install.bin_dir.display();
+            tracing::warn!(%bin_dir, "this PostgreSQL was built without TLS: its streams are not encrypted");
+        }
         let access = config.access().map_err(|why| other(format!("tls: {why}")))?;
         let node = Arc::new(open(&config, timings, &access).await.map_err(Fault::Store)?);
         let elephant =

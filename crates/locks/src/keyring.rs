@@ -62,6 +62,16 @@ pub enum KeyringError {
         /// Who it should be.
         wanted: String,
     },
+    /// It is not good for a host that others look for.
+    #[error("{} is not good for {host}, which the other members look for ({key}); issue it with --host {host}", path.display())]
+    Host {
+        /// The file.
+        path: PathBuf,
+        /// The host.
+        host: String,
+        /// Where that is configured.
+        key: &'static str,
+    },
     /// It has expired.
     #[error("{} has expired; renew it with `howdah pki renew`", path.display())]
     Expired {
@@ -142,6 +152,30 @@ impl Keyring {
     pub fn paths(&self) -> &Paths {
         &self.paths
     }
+}
+
+/// To connect with to a program that knows nothing of identities, as PostgreSQL: by the chain and the host's name.
+///
+/// # Errors
+/// Which file is wrong, and how.
+pub fn of_a_program(paths: &Paths) -> Result<ClientConfig, KeyringError> {
+    let content = |path: &PathBuf, why: &dyn std::fmt::Display| KeyringError::Content {
+        path: path.clone(),
+        why: why.to_string(),
+    };
+    let mut roots = RootCertStore::empty();
+    for der in certificates(&paths.ca, &files::read(&paths.ca)?)? {
+        roots.add(der).map_err(|why| content(&paths.ca, &why))?;
+    }
+    let chain = certificates(&paths.cert, &files::read(&paths.cert)?)?;
+    let key = PrivateKeyDer::from_pem_slice(files::read_key(&paths.key)?.as_bytes());
+    let key = key.map_err(|why| content(&paths.key, &why))?;
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|why| content(&paths.key, &why))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(|why| content(&paths.key, &why))
 }
 
 /// Who shows this certificate, whose chain TLS has verified.

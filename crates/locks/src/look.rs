@@ -100,6 +100,18 @@ impl Look {
         })
     }
 
+    /// Whether it is good for this host: a name, or one with a star before its first dot, or an address.
+    pub fn covers(&self, host: &str) -> bool {
+        let address = host.parse::<IpAddr>().ok();
+        self.hosts.iter().any(|known| match (address, known.strip_prefix("*.")) {
+            (Some(address), _) => known.parse() == Ok(address),
+            (None, None) => known.eq_ignore_ascii_case(host),
+            (None, Some(domain)) => {
+                host.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(domain))
+            }
+        })
+    }
+
     /// How long it still counts; zero: no more.
     pub fn left(&self, now: SystemTime) -> Duration {
         self.not_after.duration_since(now).unwrap_or_default()
@@ -131,4 +143,34 @@ fn host(name: &GeneralName<'_>) -> Option<String> {
 /// Seconds since 1970; before that counts as then.
 fn time(seconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_good_for_its_hosts_alone() {
+        let look = Look {
+            identity: Err(NotAnIdentity::Count { count: 0 }),
+            hosts: ["10.0.0.1", "fd00::1", "n1.example.org", "*.db.example.org"]
+                .map(str::to_owned)
+                .into(),
+            subject: String::new(),
+            issuer: String::new(),
+            not_before: SystemTime::UNIX_EPOCH,
+            not_after: SystemTime::UNIX_EPOCH,
+            is_ca: false,
+        };
+        for good in
+            ["10.0.0.1", "fd00:0::1", "n1.example.org", "N1.Example.org", "x.db.example.org"]
+        {
+            assert!(look.covers(good), "{good}");
+        }
+        for bad in
+            ["10.0.0.2", "n2.example.org", "db.example.org", "a.b.db.example.org", "", "fd00::2"]
+        {
+            assert!(!look.covers(bad), "{bad}");
+        }
+    }
 }

@@ -9,10 +9,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use howdah_locks::Paths;
+
 use crate::datadir::Marker;
 use crate::files::{self, Doing as _, FileError};
 use crate::install::Install;
-use crate::settings::conninfo_value;
+use crate::settings::{SettingsError, conninfo_value, tls};
 use crate::signals;
 use crate::tool::{Tool, ToolError};
 
@@ -27,11 +29,16 @@ pub struct Source {
     pub user: String,
     /// File with the role's password.
     pub passfile: Option<PathBuf>,
+    /// Certificates to show and to believe, and what libpq is of; none: unencrypted if the other side wants no more.
+    pub tls: Option<(Paths, u32)>,
 }
 
 impl Source {
     /// Connection string without secrets.
-    pub fn conninfo(&self, dbname: Option<&str>) -> String {
+    ///
+    /// # Errors
+    /// If a path is no text.
+    pub fn conninfo(&self, dbname: Option<&str>) -> Result<String, SettingsError> {
         let mut text = format!(
             "host={} port={} user={} connect_timeout=10 application_name=howdah",
             conninfo_value(&self.host),
@@ -41,7 +48,12 @@ impl Source {
         if let Some(dbname) = dbname {
             text.push_str(&format!(" dbname={}", conninfo_value(dbname)));
         }
-        text
+        if let Some((tls, major)) = &self.tls {
+            for (name, value) in tls::words(tls, &self.host, *major)? {
+                text.push_str(&format!(" {name}={}", conninfo_value(&value)));
+            }
+        }
+        Ok(text)
     }
 }
 
@@ -60,6 +72,9 @@ pub enum CloneError {
     /// I/O.
     #[error(transparent)]
     File(#[from] FileError),
+    /// It could not be asked for.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// pg_basebackup failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
@@ -97,7 +112,7 @@ pub async fn base_backup(
     files::remove_tree(&new)?;
     let mut tool = Tool::new(install, "pg_basebackup")
         .path_arg("--pgdata", &new)
-        .arg(format!("--dbname={}", source.conninfo(None)))
+        .arg(format!("--dbname={}", source.conninfo(None)?))
         .arg("--wal-method=stream")
         .arg("--checkpoint=fast")
         .arg("--no-password")
@@ -199,9 +214,10 @@ mod tests {
             port: 5432,
             user: "o'hara b".into(),
             passfile: Some("/pg/main.pgpass".into()),
+            tls: None,
         };
         assert_eq!(
-            source.conninfo(Some("postgres")),
+            source.conninfo(Some("postgres")).unwrap(),
             "host=10.0.0.1 port=5432 user='o\\'hara b' connect_timeout=10 \
                 application_name=howdah dbname=postgres"
         );

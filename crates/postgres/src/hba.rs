@@ -40,12 +40,17 @@ pub fn render_hba(mode: HbaMode, settings: &PgSettings) -> Result<String, Settin
     let mut text = String::from("# Written by howdah; what is edited here is lost.\n");
     let mut put = |line: String| writeln!(text, "{line}").expect("writing to a string works");
     put(format!("local all \"{}\" peer map=howdah", roles.superuser));
+    // A stolen password alone opens nothing.
+    let (kind, method) = match settings.tls {
+        Some(_) => ("hostssl", "scram-sha-256 clientcert=verify-ca"),
+        None => ("host", "scram-sha-256"),
+    };
     for member in &settings.members {
         let address = address(member)?;
         if mode != HbaMode::Shut {
-            put(format!("host replication \"{}\" {address} scram-sha-256", roles.replication));
+            put(format!("{kind} replication \"{}\" {address} {method}", roles.replication));
         }
-        put(format!("host all \"{}\" {address} scram-sha-256", roles.rewind));
+        put(format!("{kind} all \"{}\" {address} {method}", roles.rewind));
     }
     match mode {
         HbaMode::Shut | HbaMode::Barred => {

@@ -19,6 +19,8 @@ pub struct Install {
     pub major: u32,
     /// What `postgres --version` says.
     pub version: String,
+    /// Whether it was built with TLS.
+    pub has_tls: bool,
 }
 
 /// No usable PostgreSQL programs.
@@ -91,13 +93,22 @@ impl Install {
         if !versions::supported(major) {
             return Err(InstallError::Unsupported { bin_dir: bin_dir.to_owned(), major });
         }
-        Ok(Self { bin_dir: bin_dir.to_owned(), major, version })
+        let described = Command::new(&program).arg("--describe-config").env("LC_ALL", "C").output();
+        let described = described.map_err(|e| broken(e.to_string()))?;
+        let has_tls = has_tls(&String::from_utf8_lossy(&described.stdout));
+        Ok(Self { bin_dir: bin_dir.to_owned(), major, version, has_tls })
     }
 
     /// Path of the server program.
     pub fn postgres(&self) -> PathBuf {
         self.bin_dir.join("postgres")
     }
+}
+
+/// Without TLS there are no ciphers to choose from. Source: guc_tables.c, `ssl_ciphers`.
+fn has_tls(described: &str) -> bool {
+    let ciphers = described.lines().find(|line| line.starts_with("ssl_ciphers\t"));
+    ciphers.is_some_and(|line| line.split('\t').nth(4) != Some("none"))
 }
 
 /// Major version that a data directory names in its `PG_VERSION`, if it has one.

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use howdah_core::{Lsn, Timeline};
-use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::clone::Source;
 use crate::control::ControlData;
@@ -22,7 +24,7 @@ use crate::install::Install;
 use crate::passfile::Secret;
 use crate::prepare::{PrepareError, Prepared, prepare};
 use crate::session::{self, SessionError, get};
-use crate::settings::{Dynamic, PgSettings};
+use crate::settings::{Dynamic, PgSettings, SettingsError};
 use crate::signals;
 use crate::tool::{Tool, ToolError};
 
@@ -43,6 +45,9 @@ pub enum RewindError {
     /// I/O.
     #[error(transparent)]
     File(#[from] FileError),
+    /// It could not be asked for.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// pg_rewind failed; the directory is to be replaced by a clone.
     #[error(transparent)]
     Tool(#[from] ToolError),
@@ -85,7 +90,15 @@ pub async fn check_source(
     let mut config = Config::new();
     config.host(&source.host).port(source.port).user(&source.user).dbname("postgres");
     config.password(password.expose());
-    let session = session::connect_with(config, timeout).await?;
+    let session = match &source.tls {
+        None => session::connect_with(config, NoTls, timeout).await?,
+        Some((paths, _)) => {
+            let tls = howdah_locks::keyring::of_a_program(paths);
+            let tls = tls.map_err(|why| SessionError::Certificates(why.to_string()))?;
+            config.ssl_mode(SslMode::Require);
+            session::connect_with(config, MakeRustlsConnect::new(tls), timeout).await?
+        }
+    };
     let sql = "SELECT (pg_stat_file('standby.signal', true)).size IS NOT NULL,
         pg_is_in_recovery(), timeline_id, redo_lsn::text FROM pg_control_checkpoint()";
     let rows = session.query(sql, &[]).await?;
@@ -112,7 +125,7 @@ pub async fn run_rewind(
     Marker::Rewinding.set(data_dir)?;
     let mut tool = Tool::new(install, "pg_rewind")
         .path_arg("--target-pgdata", data_dir)
-        .arg(format!("--source-server={}", source.conninfo(Some("postgres"))))
+        .arg(format!("--source-server={}", source.conninfo(Some("postgres"))?))
         .arg("--no-ensure-shutdown")
         .arg("--progress");
     if let Some(passfile) = &source.passfile {

@@ -37,6 +37,11 @@ pub fn has_slot_sync(major: u32) -> bool {
     major >= 17
 }
 
+/// Whether libpq compares an IP address with those in a server's certificate.
+pub fn compares_ip_addresses(major: u32) -> bool {
+    major >= 15
+}
+
 /// Major version of the text that `postgres --version` prints or a `PG_VERSION` file holds.
 pub fn major_of(text: &str) -> Option<u32> {
     let word = text.split_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;

@@ -10,8 +10,8 @@ use howdah_core::{DataId, MemberName, Timeline};
 use howdah_postgres::args::postmaster_args;
 use howdah_postgres::hba::{HbaMode, render_hba, render_ident};
 use howdah_postgres::settings::{
-    Dynamic, Follow, PgSettings, RoleNames, SettingsError, TargetTimeline, application_name,
-    render_conf,
+    Dynamic, Follow, PgSettings, RoleNames, SettingsError, TargetTimeline, Upstream,
+    application_name, render_conf,
 };
 
 fn settings() -> PgSettings {
@@ -32,6 +32,7 @@ fn settings() -> PgSettings {
             rewind: "rewinder".into(),
         },
         os_user: "postgres".into(),
+        tls: None,
     }
 }
 
@@ -43,6 +44,7 @@ fn follow() -> Dynamic {
         slot: Some("howdah_n2".into()),
         user: "replicator".into(),
         passfile: Some(PathBuf::from("/pg/it's here/main.pgpass")),
+        tls: None,
     };
     Dynamic::follow(follow, Some("howdah restore %f %p".into()))
 }
@@ -67,6 +69,23 @@ fn conf_isolated() {
     let rendered = render_conf(&settings(), &Dynamic::isolated()).unwrap();
     assert_eq!(rendered.warnings, [""; 0]);
     golden("isolated.conf", &rendered.text);
+}
+
+fn tls() -> Option<howdah_locks::Paths> {
+    let at = |name: &str| PathBuf::from("/etc/howdah/tls").join(name);
+    Some(howdah_locks::Paths { ca: at("ca.crt"), cert: at("tls.crt"), key: at("tls.key") })
+}
+
+#[test]
+fn with_certificates_members_know_each_other() {
+    let Upstream::Follow(follow) = follow().upstream else { panic!("it follows") };
+    let now = Dynamic::follow(Follow { tls: tls(), ..follow }, None);
+    for major in [14, 15] {
+        let settings = PgSettings { tls: tls(), major, ..settings() };
+        golden(&format!("tls-{major}.conf"), &render_conf(&settings, &now).unwrap().text);
+    }
+    let settings = PgSettings { tls: tls(), ..settings() };
+    golden("tls_hba.conf", &render_hba(HbaMode::Barred, &settings).unwrap());
 }
 
 #[test]

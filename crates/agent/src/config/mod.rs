@@ -355,6 +355,11 @@ impl Config {
             let wanted = format!("member {} of {}", self.name, self.scope);
             return Err(KeyringError::Other { path: paths.cert.clone(), found, wanted });
         }
+        let host = &self.postgresql.connect_address.host;
+        if !keyring.now().cert.covers(host) {
+            let (path, key) = (paths.cert.clone(), "postgresql.connect_address");
+            return Err(KeyringError::Host { path, host: host.clone(), key });
+        }
         Ok(Access::Locked(keyring))
     }
 

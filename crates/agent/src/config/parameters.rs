@@ -300,6 +300,7 @@ mod tests {
                     rewind: "rewinder".into(),
                 },
                 os_user: "postgres".into(),
+                tls: None,
             };
             let text = render_conf(&settings, &Dynamic::isolated()).expect("renders").text;
             let pairs = text.lines().filter_map(|line| line.split_once(" = "));

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use howdah_core::MemberName;
+use howdah_locks::Paths;
 use howdah_postgres::clone::Source;
 use howdah_postgres::passfile::{self, Secret};
 use howdah_postgres::settings::{PgSettings, RoleNames};
@@ -46,7 +47,16 @@ impl Elephant {
                 rewind: roles.rewind.username.clone(),
             },
             os_user: self.os_user.clone(),
+            tls: self.server_tls(),
         }
+    }
+
+    /// The member's certificates, where PostgreSQL can use them and nobody gave it others.
+    fn server_tls(&self) -> Option<Paths> {
+        let (state, config) = (self.state(), self.current());
+        let mut given = state.settings.parameters.keys().chain(config.postgresql.parameters.keys());
+        let others = given.any(|name| name.to_ascii_lowercase().starts_with("ssl"));
+        config.tls.clone().filter(|_| self.install.has_tls && !others)
     }
 
     /// Directory of the sockets.
@@ -93,6 +103,7 @@ impl Elephant {
         let (host, port) = address.rsplit_once(':').unwrap_or((&address, "5432"));
         let port = port.parse().map_err(|_| JobError(format!("{address} is no address")))?;
         let host = host.trim_matches(['[', ']']).to_owned();
-        Ok(Source { host, port, user: user.to_owned(), passfile: Some(self.passfile()?) })
+        let tls = self.server_tls().map(|paths| (paths, self.install.major));
+        Ok(Source { host, port, user: user.to_owned(), passfile: Some(self.passfile()?), tls })
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn upstream(context: &Context, leader: &MemberName) -> Result<Dynamic
         slot,
         user: source.user,
         passfile: source.passfile,
+        tls: source.tls.map(|(paths, _)| paths),
     };
     let synchronous_standby_names = elephant.names_at_rest()?;
     Ok(Dynamic { synchronous_standby_names, ..Dynamic::follow(upstream, None) })

@@ -16,8 +16,9 @@ use howdah_core::Lsn;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, Connection, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres::{Client, Config, Connection, NoTls, Row, SimpleQueryMessage, Socket};
 
 pub use probe::{Probe, Replication, Slot, WalReceiver};
 pub use text_row::TextRow;
@@ -59,6 +60,9 @@ pub enum SessionError {
         /// What it said.
         message: String,
     },
+    /// The own certificates cannot be shown.
+    #[error("{0}")]
+    Certificates(String),
     /// An answer of another form than expected.
     #[error("PostgreSQL answered {what} in a form that is not understood: {detail}")]
     Answer {
@@ -147,19 +151,24 @@ pub async fn connect(
 ) -> Result<Session, SessionError> {
     let mut config = Config::new();
     config.host_path(socket_dir).port(port).user(user).dbname("postgres");
-    connect_with(config, timeout).await
+    connect_with(config, NoTls, timeout).await
 }
 
 /// Opens a session as this configuration says, pinned like every other.
-pub(crate) async fn connect_with(
+pub(crate) async fn connect_with<T>(
     mut config: Config,
+    tls: T,
     timeout: Duration,
-) -> Result<Session, SessionError> {
+) -> Result<Session, SessionError>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
     let limit = timeout.as_millis().max(1);
     config.application_name("howdah");
     config.options(format!("{PINNED} -c statement_timeout={limit}"));
     // Boxed: the driver's future is large and would bloat every future that connects.
-    let connecting = Box::pin(config.connect(NoTls));
+    let connecting = Box::pin(config.connect(tls));
     let connected = tokio::time::timeout(timeout, connecting).await;
     let (client, connection) =
         connected.map_err(|_| SessionError::TimedOut(timeout))?.map_err(SessionError::of)?;

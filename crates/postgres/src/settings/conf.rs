@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::text::{conninfo_value, quote};
-use super::{Dynamic, Follow, PgSettings, SettingsError, TargetTimeline, Upstream};
+use super::{Dynamic, Follow, PgSettings, SettingsError, TargetTimeline, Upstream, tls};
 use crate::versions;
 
 /// Values for parameters that the user did not set.
@@ -122,6 +122,9 @@ fn forced(
     user: &BTreeMap<String, String>,
 ) -> Result<Vec<(&'static str, String)>, SettingsError> {
     let mut forced = settings.pinned();
+    if let Some(tls) = &settings.tls {
+        forced.extend(tls::parameters(tls)?);
+    }
     let logical = user.get("wal_level").is_some_and(|l| l.eq_ignore_ascii_case("logical"));
     forced.push(("wal_level", if logical { "logical" } else { "replica" }.to_owned()));
     for (name, least) in AT_LEAST {
@@ -140,7 +143,7 @@ fn forced(
         Upstream::Isolated => Default::default(),
         Upstream::Follow(follow) => {
             let restore = now.restore_command.clone().unwrap_or_default();
-            (conninfo(follow)?, follow.slot.clone().unwrap_or_default(), restore)
+            (conninfo(follow, settings.major)?, follow.slot.clone().unwrap_or_default(), restore)
         }
     };
     forced.push(("primary_conninfo", conninfo));
@@ -159,7 +162,7 @@ fn forced(
 }
 
 /// The connection string of the walreceiver. The time-outs make a peer that vanished noticed.
-fn conninfo(follow: &Follow) -> Result<String, SettingsError> {
+fn conninfo(follow: &Follow, major: u32) -> Result<String, SettingsError> {
     let mut parts = vec![
         ("host", follow.host.clone()),
         ("port", follow.port.to_string()),
@@ -176,6 +179,9 @@ fn conninfo(follow: &Follow) -> Result<String, SettingsError> {
             path: passfile.display().to_string(),
         })?;
         parts.insert(3, ("passfile", path.to_owned()));
+    }
+    if let Some(tls) = &follow.tls {
+        parts.extend(tls::words(tls, &follow.host, major)?);
     }
     let words = parts.iter().map(|(name, value)| format!("{name}={}", conninfo_value(value)));
     Ok(words.collect::<Vec<_>>().join(" "))

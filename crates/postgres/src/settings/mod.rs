@@ -11,11 +11,13 @@ mod sync_names;
 #[cfg(test)]
 mod tests;
 mod text;
+pub(crate) mod tls;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use howdah_core::{DataId, MemberName, Timeline};
+use howdah_locks::Paths;
 
 pub use conf::{Rendered, render_conf};
 pub use sync_names::{parse_sync_names, sync_names};
@@ -66,6 +68,9 @@ pub struct PgSettings {
     pub roles: RoleNames,
     /// Operating system user that runs PostgreSQL and the agent.
     pub os_user: String,
+    /// Certificates of this member, which PostgreSQL shows and asks other members for; none: it has its own way, or
+    /// none.
+    pub tls: Option<Paths>,
 }
 
 /// Where WAL comes from.
@@ -93,6 +98,8 @@ pub struct Follow {
     pub user: String,
     /// File with its password.
     pub passfile: Option<PathBuf>,
+    /// Certificates to show, and to believe; none: unencrypted if the other side wants no more.
+    pub tls: Option<Paths>,
 }
 
 /// Which timeline recovery goes to. Takes effect at the next start only.

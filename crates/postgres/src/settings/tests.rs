@@ -55,6 +55,7 @@ fn a_promise_keeps_the_target_and_drops_every_source() {
         slot: None,
         user: "u".into(),
         passfile: None,
+        tls: None,
     };
     let promised = Dynamic::follow(follow, Some("cp".into())).promised();
     assert_eq!(promised.upstream, Upstream::Isolated);

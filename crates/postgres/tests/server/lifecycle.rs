@@ -26,6 +26,7 @@ fn source(of: &Server, user: &str, reader: &Server) -> Source {
         port: of.settings.port,
         user: user.into(),
         passfile: Some(passfile::path(reader.data())),
+        tls: None,
     }
 }
 
@@ -72,7 +73,8 @@ async fn first_primary(room: &Room) -> Server {
 async fn doors(a: &Server) {
     let (host, port) = ("127.0.0.1", a.settings.port);
     let check = async || {
-        let source = Source { host: host.into(), port, user: "replicator".into(), passfile: None };
+        let user = "replicator".into();
+        let source = Source { host: host.into(), port, user, passfile: None, tls: None };
         rewind::check_source(&source, &Secret::new(PASSWORD), ANSWER).await
     };
     // The replication role may not read files, but to be told so it must have been let in.

@@ -110,6 +110,7 @@ impl Server {
                 rewind: "rewinder".into(),
             },
             os_user,
+            tls: None,
         };
         Self { settings, install: install(), child: None }
     }
@@ -129,6 +130,7 @@ impl Server {
                 slot: Some(slots::slot_name(&member)),
                 user: "replicator".into(),
                 passfile: Some(howdah_postgres::passfile::path(self.data())),
+                tls: None,
             },
             None,
         )
