@@ -10,7 +10,7 @@ const HEAD: &str = "# gRPC
 Made from the comments in proto/ by a test; `UPDATE_DOCS=1 cargo nextest run -p howdah-rpc` writes it anew.
 
 Served by every member on its gRPC port (7432), together with the health and the reflection service, so that
-`grpcurl -plaintext HOST:7432 list` works out of the box. Any member answers; what only the leader or another
+`grpcurl -cacert ca.crt -cert tls.crt -key tls.key HOST:7432 list` works out of the box ([certificates](locks.md)). Any member answers; what only the leader or another
 member can do is forwarded. `howdah.raft.v1` and `howdah.peer.v1` are between members and may change with any
 version; field numbers of `howdah.control.v1` are never reused. Deadlines of callers are honoured: work that
 was begun goes on, and `Status` shows it.
