@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use howdah_locks::Keyring;
-use howdah_locks::look::Look;
+use howdah_locks::look::{Look, today};
 
 use crate::elephant::Elephant;
 use crate::troubles::Kind;
@@ -53,7 +53,7 @@ pub async fn keep(keyring: Keyring, elephant: Arc<Elephant>) {
 }
 
 fn ends(keyring: &Keyring) -> Option<String> {
-    let (loaded, now) = (keyring.now(), SystemTime::now());
+    let (loaded, now) = (keyring.now(), today());
     ending(&loaded.cert, &loaded.ca, now)
 }
 

@@ -157,10 +157,7 @@ impl Agent {
         let bin_dir = Some(config.postgresql.bin_dir.as_path());
         let install = Install::find(bin_dir, Some(&config.postgresql.data_dir));
         let install = install.map_err(|why| Fault::Foreign(why.to_string()))?;
-        if config.tls.is_some() && !install.has_tls {
-            let bin_dir = install.bin_dir.display();
-            tracing::warn!(%bin_dir, "this PostgreSQL was built without TLS: its streams are not encrypted");
-        }
+        warn_of_streams(&config, &install);
         let access = config.access().map_err(|why| other(format!("tls: {why}")))?;
         let node = Arc::new(open(&config, timings, &access).await.map_err(Fault::Store)?);
         let elephant =
@@ -247,6 +244,14 @@ impl Agent {
             End::Foreign | End::Removed => ExitCode::Foreign,
             End::Internal | End::GuardGone => ExitCode::Internal,
         }
+    }
+}
+
+/// Certificates alone encrypt nothing where the server cannot.
+fn warn_of_streams(config: &Config, install: &Install) {
+    if config.tls.is_some() && !install.has_tls {
+        let bin_dir = install.bin_dir.display();
+        tracing::warn!(%bin_dir, "this PostgreSQL was built without TLS: its streams are not encrypted");
     }
 }
 

@@ -1,5 +1,7 @@
 //! `howdah pki` as a person uses it: files that fit together, and words where they would not.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::files::{self, FileError};
 use crate::identity::{Identity, Role};
-use crate::look::Look;
+use crate::look::{Look, today};
 
 /// The CA's certificate in its directory.
 pub const CA_CERT: &str = "ca.crt";
@@ -129,7 +129,7 @@ impl Authority {
         if !look.is_ca {
             return Err(no_ca(&"its certificate is not a CA's"));
         }
-        if look.left(SystemTime::now()).is_zero() {
+        if look.left(today()).is_zero() {
             return Err(no_ca(&"it has expired"));
         }
         if !belongs(&der, &key) {
@@ -178,7 +178,7 @@ fn params(name: &str, lifetime: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    let now = SystemTime::now();
+    let now = today();
     params.not_before = (now - BEFORE).into();
     params.not_after = (now + lifetime).into();
     params

@@ -3,9 +3,8 @@
 //! Made at the start by agent and command line. [`Keyring::reload`] reads the files anew; what is under way goes on
 //! with what it began with. Failure: files that do not fit together are refused as a whole, and the last good ones stay.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -16,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::files::{self, FileError};
 use crate::identity::{Identity, NotAnIdentity};
-use crate::look::Look;
+use crate::look::{Look, today};
 use crate::verify::{Clients, Servers, identity};
 
 /// The files.
@@ -114,7 +113,7 @@ impl Keyring {
             let wanted = format!("cluster `{}`", scope.unwrap_or_default());
             return Err(KeyringError::Other { path: paths.cert, found: loaded.identity, wanted });
         }
-        if loaded.cert.left(SystemTime::now()).is_zero() {
+        if loaded.cert.left(today()).is_zero() {
             return Err(KeyringError::Expired { path: paths.cert });
         }
         Ok(Self { paths: Arc::new(paths), loaded: Arc::new(RwLock::new(Arc::new(loaded))) })
@@ -141,7 +140,7 @@ impl Keyring {
                 wanted: known.identity.to_string(),
             });
         }
-        if fresh.cert.left(SystemTime::now()).is_zero() {
+        if fresh.cert.left(today()).is_zero() {
             return Err(KeyringError::Expired { path: self.paths.cert.clone() });
         }
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
@@ -219,10 +218,10 @@ fn load(paths: &Paths) -> Result<Loaded, KeyringError> {
     Ok(Loaded { server, client, identity, cert, ca, text })
 }
 
-fn certificates(path: &PathBuf, text: &str) -> Result<Vec<CertificateDer<'static>>, KeyringError> {
-    CertificateDer::pem_slice_iter(text.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|why| KeyringError::Content { path: path.clone(), why: format!("not PEM: {why}") })
+fn certificates(path: &Path, text: &str) -> Result<Vec<CertificateDer<'static>>, KeyringError> {
+    CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|why| {
+        KeyringError::Content { path: path.to_owned(), why: format!("not PEM: {why}") }
+    })
 }
 
 fn configs(

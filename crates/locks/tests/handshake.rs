@@ -1,5 +1,7 @@
 //! Who is let in, and whom one goes to: every pair that must fail, and those that must not.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

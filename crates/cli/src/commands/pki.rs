@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use howdah_agent::config::Config;
 use howdah_locks::authority::{CA_CERT, Issued};
-use howdah_locks::look::{Look, in_file};
+use howdah_locks::look::{Look, in_file, today};
 use howdah_locks::{Authority, Identity, Role, Wanted, files};
 use serde::Serialize;
 
@@ -148,7 +148,7 @@ pub(super) fn status(global: &Global, args: &PkiStatusArgs) -> Result<u8, Failur
             config.tls.ok_or_else(|| Failure::Refused("this member has no `tls`".to_owned()))?;
         files.extend([tls.cert, tls.ca]);
     }
-    let now = SystemTime::now();
+    let now = today();
     let mut views = Vec::new();
     for file in &files {
         for look in in_file(file).map_err(error)? {
