@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: storm storm-sabotage demo tour build release test lint verify fix doc perf idle commit-latency doors kills durable promises deaths soak model sim sabotage pg-16 pg-18
+.PHONY: storm storm-sabotage demo tour build release test lint supply sbom verify fix doc perf idle commit-latency doors kills durable promises deaths soak model sim sabotage fuzz pg-16 pg-18
 
 demo: build ## three real PostgreSQL servers with their sidecars, until Ctrl-C
 	./target/debug/howdah demo $(ARGS)
@@ -45,7 +45,13 @@ lint: ## what CI asks beside the tests
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 
-verify: lint test
+supply: ## what it is built from, against deny.toml: bans, licences, sources, advisories
+	tools/supply
+
+sbom: ## what is in the program: target/sbom/howdah.cdx.json, CycloneDX
+	tools/sbom
+
+verify: lint supply sbom test
 
 fix:
 	cargo fmt --all
@@ -99,6 +105,9 @@ promises: ## what promises are for: the same schedule with them and without, RUN
 	cargo build --locked -p howdah-cli --features sabotage --target-dir target/sabotage
 	HOWDAH_TEST_PROFILE=sabotage/debug tools/with-test-root \
 	  cargo run --locked -p howdah-tests --example promises -- $${RUNS:-10}
+
+fuzz: ## every reader of foreign bytes, CPU_SECONDS (600) for each; TARGETS names some of them
+	tools/fuzz $${CPU_SECONDS:-600} $(TARGETS)
 
 deaths: ## an agent dies at each point of a change of leader in turn; POINT does one of them alone
 	cargo build --locked -p howdah-cli --features sabotage --target-dir target/sabotage

@@ -4,6 +4,7 @@
 //! `$HOWDAH_TEST_ROOT`, as user `postgres` when run by root. What a test starts ends with it, also
 //! when it panics: processes are found below the member's own process, never by name.
 
+pub mod booted;
 pub mod checks;
 pub mod cluster;
 pub mod dice;
