@@ -2,11 +2,12 @@
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use howdah_locks::authority::{CA_CERT, CA_LIFETIME, LIFETIME};
 use howdah_locks::look::in_file;
-use howdah_locks::{Authority, Identity, Keyring, Paths, Role, Wanted, files};
+use howdah_locks::{Authority, Identity, Keyring, Paths, Role, Wanted};
 use howdah_rpc::access::Access;
 
 /// The cluster's name.
@@ -14,7 +15,7 @@ pub const SCOPE: &str = "test";
 
 /// Where a holder's files are.
 pub fn paths(dir: &Path) -> Paths {
-    Paths { ca: dir.join(CA_CERT), cert: dir.join("tls.crt"), key: dir.join("tls.key") }
+    Paths::in_dir(dir)
 }
 
 /// The CA below a test's directory; made where it is not there.
@@ -41,16 +42,28 @@ pub fn issue(
     dir: &Path,
     owner: Option<(u32, u32)>,
 ) -> Result<()> {
+    issue_for(ca, role, name, hosts, dir, owner, LIFETIME)
+}
+
+/// The same for as long as is said.
+///
+/// # Errors
+/// As [`issue`].
+pub fn issue_for(
+    ca: &Authority,
+    role: Role,
+    name: &str,
+    hosts: &[&str],
+    dir: &Path,
+    owner: Option<(u32, u32)>,
+    lifetime: Duration,
+) -> Result<()> {
     let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
     let identity = Identity::new(SCOPE, role, name)?;
-    let issued = ca.issue(&Wanted { identity, hosts, lifetime: LIFETIME })?;
-    let Paths { ca: ca_file, cert, key } = paths(dir);
-    files::make_dir(dir)?;
-    files::write(&ca_file, ca.cert(), 0o644)?;
-    files::write(&key, &issued.key, 0o600)?;
-    files::write(&cert, &issued.cert, 0o644)?;
+    ca.issue_into(&Wanted { identity, hosts, lifetime }, &paths(dir))?;
     if let Some((uid, gid)) = owner {
-        for path in [dir, &ca_file, &key, &cert] {
+        let Paths { ca, cert, key } = paths(dir);
+        for path in [dir, &ca, &cert, &key] {
             chown(path, Some(uid), Some(gid))?;
         }
     }

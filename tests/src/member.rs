@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use howdah_locks::Role;
+use howdah_locks::files::CA_KEY;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -122,11 +123,16 @@ impl Member {
         }
         let Options { ttl, extra, dcs, doors, .. } = options;
         fs::create_dir_all(&self.dir)?;
+        let ca_key = tls.join(CA_KEY);
+        let renews = match ca_key.exists() {
+            true => format!(", ca_key: {}", ca_key.display()),
+            false => String::new(),
+        };
         let profile = if *ttl < 5 { "fast" } else { "default" };
         let partners = partners.join(", ");
         let text = format!(
             "scope: test\nname: {name}\nprofile: {profile}\nstop_timeout: 20\n\
-             tls: {{ ca: {tls}/ca.crt, cert: {tls}/tls.crt, key: {tls}/tls.key }}\n\
+             tls: {{ ca: {tls}/ca.crt, cert: {tls}/tls.crt, key: {tls}/tls.key{renews} }}\n\
              raft:\n  data_dir: {raft}\n  self_addr: {host}:{control}\n  \
              bind_addr: {host}:{control}\n  partner_addrs: [{partners}]\n\
              restapi: {{ listen: '{host}:{rest}', connect_address: '{host}:{rest}' }}\n\

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use howdah_core::{BootInstant, ChangeKind, ClusterState, Epoch};
 use howdah_proxy::{DoorStatus, Doors};
@@ -99,6 +99,8 @@ pub struct Counters {
     seen_epoch: AtomicU64,
     doors: OnceLock<Arc<Doors>>,
     vip: AtomicBool,
+    /// Seconds since 1970, of the certificate and of the CA that ends first; 0: there are none.
+    ends: [AtomicU64; 2],
 }
 
 impl Counters {
@@ -116,6 +118,20 @@ impl Counters {
     /// Whether it has it.
     pub fn has_vip(&self) -> bool {
         self.vip.load(Ordering::Relaxed)
+    }
+
+    /// When this member's certificate ends, and the CA that ends first.
+    pub fn certificates_end(&self, cert: SystemTime, ca: SystemTime) {
+        for (known, at) in self.ends.iter().zip([cert, ca]) {
+            let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            known.store(since.as_secs(), Ordering::Relaxed);
+        }
+    }
+
+    /// The same in seconds since 1970, by file; none without certificates.
+    pub fn ends(&self) -> Option<[(&'static str, u64); 2]> {
+        let [cert, ca] = self.ends.each_ref().map(|at| at.load(Ordering::Relaxed));
+        (cert != 0).then_some([("cert", cert), ("ca", ca)])
     }
 
     /// How its doors are.

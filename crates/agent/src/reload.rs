@@ -121,6 +121,7 @@ fn left(old: &Config, new: &Config) -> Vec<String> {
             ("restapi", format!("{:?}", config.restapi)),
             ("proxy", format!("{:?}", config.proxy)),
             ("pgbouncer", format!("{:?}", config.pgbouncer)),
+            ("tls", format!("{:?} {:?}", config.tls, config.ca_key)),
             ("postgresql.data_dir", format!("{:?}", config.postgresql.data_dir)),
             ("postgresql.bin_dir", format!("{:?}", config.postgresql.bin_dir)),
             (

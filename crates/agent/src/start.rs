@@ -158,6 +158,7 @@ impl Agent {
         let install = Install::find(bin_dir, Some(&config.postgresql.data_dir));
         let install = install.map_err(|why| Fault::Foreign(why.to_string()))?;
         warn_of_streams(&config, &install);
+        locks::renew_at_start(&config);
         let access = config.access().map_err(|why| other(format!("tls: {why}")))?;
         let node = Arc::new(open(&config, timings, &access).await.map_err(Fault::Store)?);
         let elephant =
@@ -201,7 +202,7 @@ impl Agent {
         tasks.push(tokio::spawn(announce(context.clone())));
         tasks.extend(front.begin(&context));
         if let Access::Locked(keyring) = &context.access {
-            tasks.push(tokio::spawn(locks::keep(keyring.clone(), elephant.clone())));
+            tasks.push(tokio::spawn(locks::keep(keyring.clone(), context.clone())));
         }
         let raft_dir = context.config.raft.data_dir.clone();
         tasks.push(tokio::spawn(crate::troubles::watch(elephant.clone(), raft_dir)));

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod front;
+mod init;
 mod operate;
 mod pki;
 
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure;
 pub use front::{HaproxyArgs, HaproxyCommand, PgbouncerArgs, PgbouncerCommand};
+pub use init::InitArgs;
 pub use operate::{
     CompletionsArgs, DsnArgs, DsnFormat, FenceArgs, ManArgs, PsqlArgs, ReloadArgs, RestartArgs,
     Role, WaitArgs,
@@ -85,6 +87,11 @@ pub enum Command {
     /// The agent; started by the guard
     #[command(hide = true)]
     Agent(AgentArgs),
+    /// Make all that the members of a new cluster need: certificates, configurations, and the command that installs each
+    #[command(
+        after_long_help = "Examples:\n  howdah init --scope main n1=10.0.0.1 n2=10.0.0.2 n3=10.0.0.3\n  howdah init --scope main --without-ca-key n1=db1.example.org n2=db2.example.org n3=db3.example.org"
+    )]
+    Init(InitArgs),
     /// A cluster of real servers on this machine
     #[command(after_long_help = "Examples:\n  howdah demo\n  howdah demo --tour --profile fast")]
     Demo(DemoArgs),

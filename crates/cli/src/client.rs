@@ -8,7 +8,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use howdah_agent::config::{Config, DEFAULT_PATH, HostPort};
-use howdah_locks::authority::CA_CERT;
 use howdah_locks::{Keyring, Paths};
 use howdah_rpc::access::Access;
 use howdah_rpc::channel;
@@ -18,7 +17,6 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::args::Global;
-use crate::commands::pki::{CERT, KEY};
 use crate::failure::Failure;
 
 /// The generated client over a plain channel.
@@ -95,8 +93,7 @@ pub fn access(config: &Config) -> Result<Access, Failure> {
 /// # Errors
 /// `Failure::Usage`: what is wrong with it.
 pub fn keys(dir: &Path, scope: Option<&str>) -> Result<Access, Failure> {
-    let paths = Paths { ca: dir.join(CA_CERT), cert: dir.join(CERT), key: dir.join(KEY) };
-    let keyring = Keyring::load(paths, scope);
+    let keyring = Keyring::load(Paths::in_dir(dir), scope);
     Ok(Access::Locked(keyring.map_err(|why| Failure::Usage(format!("--keys: {why}")))?))
 }
 

@@ -12,6 +12,7 @@ use crate::commands::config::Verdict;
 use crate::commands::config::explain::View;
 use crate::commands::doctor::DoctorView;
 use crate::commands::dsn::DsnView;
+use crate::commands::init::InitView;
 use crate::commands::reload::ReloadView;
 use crate::commands::version::{MemberVersion, VersionView};
 use crate::output::changes::{ChangeView, EventView, ExplainView};
@@ -112,6 +113,7 @@ fn sample(name: &str) -> Option<(&'static str, String)> {
     let watched = "With `-o json` one document; with `-W` and `-w` one per line:";
     let change = howdah_rpc::control::Change::default();
     Some(match name {
+        "howdah init" => (one, json(&InitView::example())),
         "howdah list" | "howdah topology" => {
             let status = ClusterStatus { members: vec![Member::default()], ..Default::default() };
             (watched, json(&StatusView::from(&status)))

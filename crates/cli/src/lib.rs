@@ -9,4 +9,5 @@ pub mod commands;
 pub mod demo;
 pub mod docs;
 pub mod failure;
+mod member_file;
 pub mod output;

@@ -1,6 +1,8 @@
 //! A small CA: makes the cluster's own, and issues certificates with it.
 //!
-//! Called by `howdah pki` and `howdah init`, and by tests. Keys are ECDSA P-256, which every TLS library takes.
+//! Called by `howdah pki`, `howdah init` and the demo, by a member that renews its own ([`crate::renewal`]), and by tests.
+//! Keys are ECDSA P-256, which every TLS library takes. State: files only. Killed half way: a CA is there when its
+//! certificate is; what is issued into files is changed as a pair ([`crate::pair`]).
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -14,13 +16,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::files::{self, FileError};
-use crate::identity::{Identity, Role};
+pub use crate::files::{CA_CERT, CA_KEY};
+use crate::identity::{Identity, NotAnIdentity, Role};
+use crate::keyring::Paths;
 use crate::look::{Look, today};
+use crate::pair;
 
-/// The CA's certificate in its directory.
-pub const CA_CERT: &str = "ca.crt";
-/// Its private key.
-pub const CA_KEY: &str = "ca.key";
 /// What a CA of ours is called, before its cluster.
 const SUBJECT: &str = "howdah CA of ";
 /// How long a CA of ours lasts.
@@ -28,7 +29,9 @@ pub const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long what it issues lasts.
 pub const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Clocks differ: it counts from a little before it was made.
-const BEFORE: Duration = Duration::from_secs(3600);
+pub(crate) const BEFORE: Duration = Duration::from_secs(3600);
+const PEM_BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const PEM_END: &str = "-----END CERTIFICATE-----";
 
 /// No certificate was made.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,9 @@ pub enum AuthorityError {
         /// What was given.
         host: String,
     },
+    /// A certificate that is to be issued anew names nobody.
+    #[error("the certificate names nobody: {0}")]
+    Nobody(#[from] NotAnIdentity),
     /// What the library says.
     #[error("the certificate could not be made: {0}")]
     Make(#[from] rcgen::Error),
@@ -115,16 +121,38 @@ impl Authority {
     /// # Errors
     /// If there is none, its key is open to others, or the two do not belong together.
     pub fn load(dir: &Path) -> Result<Self, AuthorityError> {
-        let (cert_file, key_file) = (dir.join(CA_CERT), dir.join(CA_KEY));
+        Self::of(&dir.join(CA_CERT), &dir.join(CA_KEY))
+    }
+
+    /// Takes up a CA by its key; its certificate is one of those in a file.
+    ///
+    /// # Errors
+    /// If none of them belongs to the key or that one may not issue, or the key is open to others.
+    pub fn of(certs: &Path, key_file: &Path) -> Result<Self, AuthorityError> {
         let no_ca = |why: &dyn std::fmt::Display| AuthorityError::NoCa {
-            path: cert_file.clone(),
+            path: certs.to_owned(),
             why: why.to_string(),
         };
-        let cert = files::read(&cert_file)?;
-        let key = KeyPair::from_pem(&files::read_key(&key_file)?).map_err(|why| {
-            AuthorityError::NoCa { path: key_file.clone(), why: format!("its key: {why}") }
+        let text = files::read(certs)?;
+        let key = KeyPair::from_pem(&files::read_key(key_file)?).map_err(|why| {
+            AuthorityError::NoCa { path: key_file.to_owned(), why: format!("its key: {why}") }
         })?;
-        let der = CertificateDer::from_pem_slice(cert.as_bytes()).map_err(|why| no_ca(&why))?;
+        let (mut own, mut empty) = (None, true);
+        for part in text.split_inclusive(PEM_END) {
+            let Some(block) = part.find(PEM_BEGIN).map(|at| &part[at..]) else { continue };
+            empty = false;
+            let der =
+                CertificateDer::from_pem_slice(block.as_bytes()).map_err(|why| no_ca(&why))?;
+            if belongs(&der, &key) {
+                own = Some((der, format!("{block}\n")));
+                break;
+            }
+        }
+        if empty {
+            return Err(no_ca(&"there is no certificate in it"));
+        }
+        let (der, cert) =
+            own.ok_or_else(|| no_ca(&format!("{} is not its key", key_file.display())))?;
         let look = Look::at(&der).map_err(|why| no_ca(&why))?;
         if !look.is_ca {
             return Err(no_ca(&"its certificate is not a CA's"));
@@ -132,10 +160,7 @@ impl Authority {
         if look.left(today()).is_zero() {
             return Err(no_ca(&"it has expired"));
         }
-        if !belongs(&der, &key) {
-            return Err(no_ca(&format!("{} is not its key", key_file.display())));
-        }
-        Ok(Self { issuer: Issuer::from_ca_cert_pem(&cert, key)?, cert })
+        Ok(Self { issuer: Issuer::from_ca_cert_der(&der, key)?, cert })
     }
 
     /// The cluster that it was made for; none: it is not of [`Authority::create`].
@@ -172,6 +197,29 @@ impl Authority {
         let cert = params.signed_by(&key, &self.issuer)?;
         Ok(Issued { cert: cert.pem(), key: key.serialize_pem() })
     }
+
+    /// Issues a certificate into these files, and has its holder believe this CA too. Wherever it is broken off, what
+    /// lies there fits together: the old pair, or the new one.
+    ///
+    /// # Errors
+    /// If a host is none, or a file cannot be written.
+    pub fn issue_into(&self, wanted: &Wanted, paths: &Paths) -> Result<(), AuthorityError> {
+        let issued = self.issue(wanted)?;
+        for path in [&paths.ca, &paths.cert, &paths.key] {
+            if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+                files::make_dir(dir)?;
+            }
+        }
+        // First, as others show certificates of it as well; beside a successor that a person put there it stays.
+        let mut known = files::read(&paths.ca).unwrap_or_default();
+        if !known.contains(self.cert.trim_end()) {
+            if !known.is_empty() && !known.ends_with('\n') {
+                known.push('\n');
+            }
+            files::write(&paths.ca, &format!("{known}{}", self.cert), 0o644)?;
+        }
+        Ok(pair::write(paths, &issued)?)
+    }
 }
 
 fn params(name: &str, lifetime: Duration) -> CertificateParams {
@@ -182,6 +230,14 @@ fn params(name: &str, lifetime: Duration) -> CertificateParams {
     params.not_before = (now - BEFORE).into();
     params.not_after = (now + lifetime).into();
     params
+}
+
+/// Whether a certificate can be good for this host.
+///
+/// # Errors
+/// If it is neither a DNS name nor an IP address.
+pub fn check_host(host: &str) -> Result<(), AuthorityError> {
+    san(host).map(drop)
 }
 
 fn san(host: &str) -> Result<SanType, AuthorityError> {
@@ -251,5 +307,29 @@ mod tests {
         let old = dir.path().join("old");
         Authority::create(&old, "demo", Duration::ZERO).unwrap();
         assert!(why(&old).contains("expired"), "{}", why(&old));
+    }
+
+    #[test]
+    fn a_ca_is_found_by_its_key_among_those_that_are_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let [one, two] =
+            ["one", "two"].map(|name| Authority::create(&at(name), "demo", CA_LIFETIME).unwrap());
+        // As a person might put them together: a remark, and no line's end at the last one.
+        let both = format!("# the old one\n{}{}", one.cert(), two.cert().trim_end());
+        files::write(&at("both.crt"), &both, 0o644).unwrap();
+        let found = Authority::of(&at("both.crt"), &at("two").join(CA_KEY)).unwrap();
+        assert_eq!(found.cert(), two.cert());
+        let strange = Authority::of(&at("one").join(CA_CERT), &at("two").join(CA_KEY));
+        assert!(strange.err().unwrap().to_string().contains("two/ca.key is not its key"));
+        // What it issues believes all that were believed before, each once.
+        let identity = Identity::new("demo", Role::Member, "n1").unwrap();
+        let wanted = Wanted { identity, hosts: Vec::new(), lifetime: LIFETIME };
+        let paths = Paths::in_dir(&at("n1"));
+        files::make_dir(&at("n1")).unwrap();
+        files::write(&paths.ca, one.cert().trim_end(), 0o644).unwrap();
+        found.issue_into(&wanted, &paths).unwrap();
+        found.issue_into(&wanted, &paths).unwrap();
+        assert_eq!(crate::look::in_file(&paths.ca).unwrap().len(), 2);
     }
 }

@@ -1,9 +1,18 @@
-//! Files of keys and certificates: written whole, keys closed to others.
+//! Files of keys and certificates: what they are called, written whole, keys closed to others.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// Certificates of the CAs that a holder believes, in its directory; a CA's own certificate in the CA's.
+pub const CA_CERT: &str = "ca.crt";
+/// A CA's private key.
+pub const CA_KEY: &str = "ca.key";
+/// A holder's certificate.
+pub const CERT: &str = "tls.crt";
+/// Its private key.
+pub const KEY: &str = "tls.key";
 
 /// A file of keys or certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +46,7 @@ pub enum FileError {
 /// Largest file that is read, bytes.
 const MAX: u64 = 1 << 20;
 
-fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_owned();
     move |source| FileError::Io { doing, path, source }
 }
@@ -60,10 +69,15 @@ pub fn read(path: &Path) -> Result<String, FileError> {
 /// If it cannot be read, or others may read it too.
 pub fn read_key(path: &Path) -> Result<String, FileError> {
     let mode = fs::metadata(path).map_err(io("read", path))?.mode() & 0o7777;
-    if mode & 0o027 != 0 {
+    if !is_closed(mode) {
         return Err(FileError::Open { path: path.to_owned(), mode });
     }
     read(path)
+}
+
+/// Whether a key of this mode is its owner's, and at most its group's to read.
+pub(crate) fn is_closed(mode: u32) -> bool {
+    mode & 0o027 == 0
 }
 
 /// Makes a directory that only its owner can enter; one that is there stays as it is.
@@ -84,23 +98,30 @@ pub fn make_dir(path: &Path) -> Result<(), FileError> {
 /// If it cannot be written; what stood there stays.
 pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
     let fresh = path.with_extension(format!("new.{}", std::process::id()));
-    let written = write_synced(&fresh, text, mode).and_then(|()| fs::rename(&fresh, path));
+    let written = write_synced(&fresh, text, mode).and_then(|_| fs::rename(&fresh, path));
     written.map_err(|why| {
         let _ = fs::remove_file(&fresh);
         io("write", path)(why)
     })?;
+    sync_parent(path)
+}
+
+/// What was put in place or renamed stays so.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), FileError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(io("sync", parent))
 }
 
-fn write_synced(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+/// Writes a new file in the place of what is there; not whole until it returns.
+pub(crate) fn write_synced(path: &Path, text: &str, mode: u32) -> io::Result<File> {
     let _ = fs::remove_file(path);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     // The umask takes bits away.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -13,9 +13,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use crate::files::{self, FileError};
+use crate::files::{self, CA_CERT, CERT, FileError, KEY};
 use crate::identity::{Identity, NotAnIdentity};
 use crate::look::{Look, today};
+use crate::pair;
 use crate::verify::{Clients, Servers, identity};
 
 /// The files.
@@ -27,6 +28,13 @@ pub struct Paths {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+}
+
+impl Paths {
+    /// A holder's files in its directory, as [`crate::Authority::issue_into`] writes them there.
+    pub fn in_dir(dir: &Path) -> Self {
+        Self { ca: dir.join(CA_CERT), cert: dir.join(CERT), key: dir.join(KEY) }
+    }
 }
 
 /// The files are no keyring.
@@ -166,8 +174,9 @@ pub fn of_a_program(paths: &Paths) -> Result<ClientConfig, KeyringError> {
     for der in certificates(&paths.ca, &files::read(&paths.ca)?)? {
         roots.add(der).map_err(|why| content(&paths.ca, &why))?;
     }
-    let chain = certificates(&paths.cert, &files::read(&paths.cert)?)?;
-    let key = PrivateKeyDer::from_pem_slice(files::read_key(&paths.key)?.as_bytes());
+    let (cert_text, key_text) = pair::read(paths)?;
+    let chain = certificates(&paths.cert, &cert_text)?;
+    let key = PrivateKeyDer::from_pem_slice(key_text.as_bytes());
     let key = key.map_err(|why| content(&paths.key, &why))?;
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -190,8 +199,8 @@ fn load(paths: &Paths) -> Result<Loaded, KeyringError> {
         path: path.clone(),
         why: why.to_string(),
     };
-    let (ca_text, cert_text) = (files::read(&paths.ca)?, files::read(&paths.cert)?);
-    let key_text = files::read_key(&paths.key)?;
+    let ca_text = files::read(&paths.ca)?;
+    let (cert_text, key_text) = pair::read(paths)?;
     let mut roots = RootCertStore::empty();
     let mut ca: Option<Look> = None;
     for der in certificates(&paths.ca, &ca_text)? {

@@ -132,7 +132,8 @@ fn read_initdb(section: &Section<'_>, node: &Node) -> Vec<String> {
 /// `encoding=UTF8,data-checksums`.
 fn from_variable(section: &Section<'_>, node: &Node, text: &str) -> Vec<String> {
     let mut arguments = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    // By line breaks too, as `howdah config explain` shows them.
+    for part in text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty()) {
         let (name, value) = match part.split_once('=') {
             Some((name, value)) => (name.trim(), Some(value.trim())),
             None => (part, None),

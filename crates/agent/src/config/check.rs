@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
+use howdah_locks::KeyringError;
 use nix::unistd::{Uid, User};
 
 use super::{Config, Finding, Place, parameters};
@@ -52,12 +53,30 @@ impl Checker<'_> {
 
     /// Whether they are this member's, and readable for the agent.
     fn certificates(&mut self, user: Option<&User>) {
-        if let Err(why) = self.config.access() {
-            let remedy = "make them with `howdah pki issue member`";
-            self.add("tls", why.to_string(), remedy.to_owned());
+        let renewal = self.config.renewal();
+        match self.config.access() {
+            // It is renewed before it is used.
+            Err(KeyringError::Expired { .. }) if renewal.is_some() => {}
+            Err(why) => {
+                let remedy = "make them with `howdah pki issue member`";
+                self.add("tls", why.to_string(), remedy.to_owned());
+            }
+            Ok(_) => {}
+        }
+        if let Some(renewal) = &renewal {
+            if let Err(why) = renewal.authority() {
+                let remedy = "name the key of a CA in tls.ca, or leave it out and renew by hand";
+                self.add("tls.ca_key", why.to_string(), remedy.to_owned());
+            }
+            let (cert, key) = (&renewal.paths.cert, &renewal.paths.key);
+            let apart = (cert.parent() != key.parent()).then_some(key);
+            for file in [cert].into_iter().chain(apart) {
+                self.writable_parent("tls.ca_key", file, user);
+            }
         }
         let files = self.config.tls.iter().flat_map(|paths| [&paths.ca, &paths.cert, &paths.key]);
-        for file in files.cloned().collect::<Vec<_>>() {
+        let files = files.chain(&self.config.ca_key).cloned();
+        for file in files.collect::<Vec<_>>() {
             if let Some(user) = user
                 && file.exists()
             {

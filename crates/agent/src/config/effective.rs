@@ -16,7 +16,7 @@ pub(super) fn value(config: &Config, key: &Key, path: &str) -> Option<String> {
         "restapi" => restapi(config, rest),
         "pgbouncer" => pgbouncer::value(&config.pgbouncer, rest),
         "proxy" => proxy::value(&config.proxy, rest),
-        "tls" => tls::value(config.tls.as_ref(), rest),
+        "tls" => tls::value(config, rest),
         "vip" => vip::value(config.vip.as_ref(), rest),
         "postgresql" => postgresql(config, path, rest),
         "bootstrap" => bootstrap(config, rest),

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::reader::one_line;
 use super::value::Place;
 
 /// Exit code for a configuration that cannot be used; service managers must not restart after it.
@@ -46,7 +47,7 @@ impl fmt::Display for Place {
         match self {
             Place::Whole => f.write_str("the configuration"),
             Place::Line { file, line, column } => write!(f, "{}:{line}:{column}", file.display()),
-            Place::Env(name) => write!(f, "environment variable {name}"),
+            Place::Env(name) => write!(f, "environment variable {}", one_line(name)),
         }
     }
 }

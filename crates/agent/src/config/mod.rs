@@ -45,7 +45,7 @@ pub use error::{ConfigError, EXIT_CONFIG, Finding, Warning};
 pub use explain::{Explanation, Layer};
 use howdah_core::{MemberName, Profile, Settings, Timings};
 use howdah_guard::vip::Vip;
-use howdah_locks::{Keyring, KeyringError, Paths};
+use howdah_locks::{Keyring, KeyringError, Paths, Renewal};
 use howdah_rpc::access::Access;
 pub use pgbouncer::{PgbouncerConfig, place_of as pooler_place};
 pub use proxy::ProxyConfig;
@@ -81,6 +81,8 @@ pub struct Config {
     pub pgbouncer: PgbouncerConfig,
     /// Certificates of members and people; none: everybody who can connect may do everything.
     pub tls: Option<Paths>,
+    /// Key of a CA in `tls.ca`, by which this member renews its certificate; none: somebody else does.
+    pub ca_key: Option<PathBuf>,
     /// An address that moves with the primary.
     pub vip: Option<Vip>,
     /// The local PostgreSQL.
@@ -363,6 +365,11 @@ impl Config {
         Ok(Access::Locked(keyring))
     }
 
+    /// What renews this member's certificate, where it does so itself.
+    pub fn renewal(&self) -> Option<Renewal> {
+        Some(Renewal { paths: self.tls.clone()?, ca_key: self.ca_key.clone()? })
+    }
+
     /// All gRPC addresses of the cluster, this member's first.
     pub fn control_addresses(&self) -> Vec<String> {
         let own = std::iter::once(self.raft.self_addr.clone());
@@ -386,7 +393,7 @@ log: {level: info}
 proxy: {read_write: '127.0.0.1:3'}
 pgbouncer: {addresses: ['127.0.0.1:4']}
 vip: {address: '10.0.0.9/24', interface: eth0}
-tls: {ca: /t/ca.crt, cert: /t/tls.crt, key: /t/tls.key}
+tls: {ca: /t/ca.crt, cert: /t/tls.crt, key: /t/tls.key, ca_key: /t/ca.key}
 postgresql:
   data_dir: /d
   bin_dir: /b

@@ -1,6 +1,7 @@
 //! The `postgresql` section. Reads password files and looks for PostgreSQL's programs; the rest is
 //! pure.
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -191,7 +192,7 @@ fn from_file(section: &Section<'_>, path: &Path) -> Option<String> {
     }
     // A regular file: a pipe would be waited for.
     let read = std::fs::metadata(path).and_then(|meta| match meta.is_file() {
-        true => Ok((meta, std::fs::read_to_string(path)?)),
+        true => Ok((meta, bounded(path)?)),
         false => Err(std::io::Error::other("no regular file")),
     });
     let (meta, text) = match read {
@@ -211,6 +212,19 @@ fn from_file(section: &Section<'_>, path: &Path) -> Option<String> {
         section.error("password_file", what, &format!("chmod 600 {}", path.display()));
     }
     Some(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// No password is longer, bytes; some files never end.
+const LONGEST_PASSWORD: u64 = 64 << 10;
+
+fn bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(LONGEST_PASSWORD + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LONGEST_PASSWORD {
+        let why = format!("it has more than {LONGEST_PASSWORD} bytes");
+        return Err(std::io::Error::other(why));
+    }
+    Ok(text)
 }
 
 /// The newest installed PostgreSQL: Debian's and Red Hat's directories, then the search path.

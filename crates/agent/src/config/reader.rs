@@ -320,7 +320,7 @@ impl<'a> Section<'a> {
 }
 
 /// A text without line breaks and other characters that could disguise a message.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }

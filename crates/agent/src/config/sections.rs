@@ -24,7 +24,7 @@ pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
     let insecure = top.boolean("insecure").unwrap_or(false);
     let profile = profile(&top);
     let log = log(&top);
-    let tls = tls::read(&top, insecure);
+    let (tls, ca_key) = tls::read(&top, insecure);
     let raft = raft(&top);
     let restapi = restapi(&top, &raft);
     let proxy = proxy::read(&top);
@@ -59,6 +59,7 @@ pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
         proxy,
         pgbouncer,
         tls,
+        ca_key,
         vip,
         postgresql,
         bootstrap,

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// A hundred years: what is longer cannot be added to every clock.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// A duration: a number of seconds, or a number with `us`, `ms`, `s`, `min`, `h` or `d`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
@@ -14,7 +17,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         "d" => 86_400.0,
         _ => return None,
     };
-    Duration::try_from_secs_f64(number * factor).ok()
+    Duration::try_from_secs_f64(number * factor).ok().filter(|span| *span <= LONGEST)
 }
 
 /// A size in bytes: a number of bytes, or a number with `B`, `kB`, `MB`, `GB` or `TB`.
@@ -77,7 +80,7 @@ mod tests {
         assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(duration("5 min"), Some(Duration::from_secs(300)));
         assert_eq!(duration("1e2 s"), Some(Duration::from_secs(100)));
-        for bad in ["", "-1", "5 parsecs", "ms", "inf", "1e400", "5e", "e5", "nan"] {
+        for bad in ["", "-1", "5 parsecs", "ms", "inf", "1e400", "1e19", "5e", "e5", "nan"] {
             assert_eq!(duration(bad), None, "{bad:?}");
         }
     }

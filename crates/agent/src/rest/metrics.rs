@@ -178,6 +178,12 @@ fn counted(page: &mut Page<'_>, sources: &Sources<'_>) {
     }
     let vip = f64::from(u8::from(counters.has_vip()));
     page.gauge("howdah_vip_held", "This machine has the virtual address", vip);
+    let (metric, help) =
+        ("howdah_certificate_expiry_timestamp_seconds", "When it ends, since 1970");
+    page.head(metric, "gauge", help);
+    for (file, end) in counters.ends().into_iter().flatten() {
+        page.sample(metric, &[("file", file)], end as f64);
+    }
     let (rewinds, clones) = counters.copies();
     page.counter("howdah_rewinds_total", "Rewinds of this member's data", rewinds);
     page.counter("howdah_clones_total", "Copies of the leader's data made here", clones);

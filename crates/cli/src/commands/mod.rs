@@ -11,6 +11,7 @@ mod failover;
 mod fence;
 mod front;
 mod history;
+pub(crate) mod init;
 mod list;
 mod pause;
 pub(crate) mod pki;
@@ -37,6 +38,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&global, &args),
         Command::Agent(args) => agent::run(&global, &args),
+        Command::Init(args) => init::run(&global, &args),
         Command::Demo(args) => wait(demo::run(&args, global.output)),
         Command::List(args) => wait(list::run(&global, &args, false)),
         Command::Topology(args) => wait(list::run(&global, &args, true)),

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use howdah_agent::config::Config;
-use howdah_locks::authority::{CA_CERT, Issued};
+use howdah_locks::files::{CA_CERT, CA_KEY, CERT, KEY};
 use howdah_locks::look::{Look, in_file, today};
-use howdah_locks::{Authority, Identity, Role, Wanted, files};
+use howdah_locks::{Authority, Identity, Paths, Role, Wanted};
 use serde::Serialize;
 
 use crate::args::{Global, Holder, PkiInitArgs, PkiIssueArgs, PkiRenewArgs, PkiStatusArgs, days};
@@ -14,11 +14,6 @@ use crate::failure::{DONE, Failure, REFUSED};
 use crate::output;
 
 use super::agent::config_file;
-
-/// A holder's certificate in its directory.
-pub const CERT: &str = "tls.crt";
-/// Its private key.
-pub const KEY: &str = "tls.key";
 
 fn error(why: impl std::fmt::Display) -> Failure {
     Failure::Error(why.to_string())
@@ -28,7 +23,7 @@ pub(super) fn init(global: &Global, args: &PkiInitArgs) -> Result<u8, Failure> {
     // It stands in every certificate of the cluster: told now and not at the first one.
     Identity::new(&args.scope, Role::Admin, "x").map_err(|why| Failure::Usage(why.to_string()))?;
     Authority::create(&args.dir, &args.scope, days(args.days)).map_err(error)?;
-    told(global, &args.dir, &[CA_CERT, howdah_locks::authority::CA_KEY])
+    told(global, &args.dir, &[CA_CERT, CA_KEY])
 }
 
 pub(super) fn issue(global: &Global, args: &PkiIssueArgs) -> Result<u8, Failure> {
@@ -53,7 +48,7 @@ pub(super) fn issue(global: &Global, args: &PkiIssueArgs) -> Result<u8, Failure>
     }
     let lifetime = days(args.days);
     let wanted = Wanted { identity, hosts: args.host.clone(), lifetime };
-    write(&ca, &wanted, &out)?;
+    ca.issue_into(&wanted, &Paths::in_dir(&out)).map_err(error)?;
     told(global, &out, &[CA_CERT, CERT, KEY])
 }
 
@@ -71,26 +66,10 @@ pub(super) fn renew(global: &Global, args: &PkiRenewArgs) -> Result<u8, Failure>
             )));
         }
         let wanted = Wanted { identity, hosts: look.hosts, lifetime: days(args.days) };
-        write(&ca, &wanted, holder)?;
+        ca.issue_into(&wanted, &Paths::in_dir(holder)).map_err(error)?;
         told(global, holder, &[CA_CERT, CERT, KEY])?;
     }
     Ok(DONE)
-}
-
-/// Writes what was issued and whom to believe. Key first: a certificate whose key is not there yet would be refused, and the old pair stays in force until both fit.
-pub(crate) fn write(ca: &Authority, wanted: &Wanted, out: &Path) -> Result<(), Failure> {
-    let Issued { cert, key } = ca.issue(wanted).map_err(error)?;
-    files::make_dir(out).map_err(error)?;
-    for (name, text, mode) in [(KEY, &key, 0o600), (CERT, &cert, 0o644)] {
-        files::write(&out.join(name), text, mode).map_err(error)?;
-    }
-    // Beside a successor that a person put there, the CA stays.
-    let believed = out.join(CA_CERT);
-    let known = files::read(&believed).unwrap_or_default();
-    if known.contains(ca.cert()) {
-        return Ok(());
-    }
-    files::write(&believed, &format!("{known}{}", ca.cert()), 0o644).map_err(error)
 }
 
 /// The cluster of a CA of ours stands in its subject.

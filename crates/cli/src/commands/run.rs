@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use howdah_agent::config::Config;
 use howdah_guard::{AgentCommand, CgroupMode, GuardOptions};
+use howdah_locks::KeyringError;
 use nix::unistd::{Uid, User};
 
 use super::agent::config_file;
@@ -31,7 +32,13 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8, Failure> {
         let _ = writeln!(std::io::stderr(), "howdah: warning: {warning}");
     }
     // The agent would not start with these, again and again.
-    config.access().map_err(|why| usage(&format!("tls: {why}")))?;
+    match (config.access(), config.renewal()) {
+        // The agent renews it before it uses it, as the user who is to read it.
+        (Err(KeyringError::Expired { .. }), Some(renewal)) => {
+            renewal.authority().map_err(|why| usage(&format!("tls.ca_key: {why}")))?;
+        }
+        (access, _) => drop(access.map_err(|why| usage(&format!("tls: {why}")))?),
+    }
     let options = GuardOptions {
         agent_restart: !args.no_agent_restart,
         drop_to: drop_to(&config)?,

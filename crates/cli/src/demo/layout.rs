@@ -11,15 +11,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use howdah_core::Profile;
-use howdah_locks::authority::{self, CA_CERT};
-use howdah_locks::{Authority, Identity, Role, Wanted};
+use howdah_locks::{Authority, Identity, Paths, Role, Wanted, authority};
 use nix::unistd::{Uid, User};
 use rand::Rng;
 
 use crate::args::{DemoArgs, SyncArg};
 use crate::client::{self, Endpoints};
-use crate::commands::pki::{self, CERT, KEY};
 use crate::failure::Failure;
+use crate::member_file::{At, MemberFile};
 
 /// The demo's cluster.
 const SCOPE: &str = "demo";
@@ -132,10 +131,9 @@ impl Layout {
         issue(ca, Role::Member, &member.name, &tls)?;
         if Uid::effective().is_root() {
             let (uid, gid) = (self.user.uid.as_raw(), self.user.gid.as_raw());
-            let mut theirs =
-                vec![dir.clone(), member.config.clone(), member.log.clone(), tls.clone()];
-            theirs.extend([CA_CERT, CERT, KEY].map(|name| tls.join(name)));
-            for path in theirs {
+            let Paths { ca, cert, key } = Paths::in_dir(&tls);
+            let (config, log) = (member.config.clone(), member.log.clone());
+            for path in [dir.clone(), config, log, tls, ca, cert, key] {
                 chown(&path, Some(uid), Some(gid)).map_err(Failure::io(path.display()))?;
             }
         }
@@ -247,7 +245,8 @@ fn issue(ca: &Authority, role: Role, name: &str, out: &Path) -> Result<(), Failu
     let identity = Identity::new(SCOPE, role, name);
     let identity = identity.map_err(|why| Failure::Error(why.to_string()))?;
     let hosts = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-    pki::write(ca, &Wanted { identity, hosts, lifetime: authority::LIFETIME }, out)
+    let wanted = Wanted { identity, hosts, lifetime: authority::LIFETIME };
+    ca.issue_into(&wanted, &Paths::in_dir(out)).map_err(|why| Failure::Error(why.to_string()))
 }
 
 fn random_password() -> String {
@@ -257,63 +256,42 @@ fn random_password() -> String {
 
 fn member_yaml(member: &MemberLayout, shared: &Shared<'_>) -> String {
     let Shared { all, profile, ttl, mode, user } = shared;
-    let partners: Vec<String> = all
-        .iter()
-        .filter(|other| other.name != member.name)
-        .map(|other| format!("'127.0.0.1:{}'", other.control_port))
-        .collect();
     let profile = match profile {
         Profile::Default => "default",
         Profile::Fast => "fast",
     };
-    // JSON's quoting is YAML's, so any path is safe.
-    let quoted = |path: &Path| serde_json::Value::from(path.display().to_string()).to_string();
-    format!(
-        "scope: {SCOPE}
-name: {name}
-profile: {profile}
-user: '{user}'
-tls:
-  ca: {ca}
-  cert: {cert}
-  key: {key}
-raft:
-  data_dir: {raft}
-  self_addr: 127.0.0.1:{control}
-  partner_addrs: [{partners}]
-restapi:
-  listen: 127.0.0.1:{rest}
-  connect_address: 127.0.0.1:{rest}
-proxy:
-  read_write: 127.0.0.1:{write}
-  read_only: 127.0.0.1:{read}
-postgresql:
-  listen: 127.0.0.1:{postgres}
-  connect_address: 127.0.0.1:{postgres}
-  data_dir: {data}
-bootstrap:
+    let local = |port: u16| format!("127.0.0.1:{port}");
+    let at = |port: u16| At { listen: local(port), connect: local(port) };
+    let others = all.iter().filter(|other| other.name != member.name);
+    let tail = format!(
+        "bootstrap:
   dcs:
-    ttl: {ttl}ms
-    synchronous_mode: {mode}
+    ttl: {}ms
+    synchronous_mode: {}
     postgresql:
       parameters: {{ shared_buffers: 16MB, max_connections: 200 }}
       pg_hba: [ host all all 127.0.0.1/32 scram-sha-256 ]
 ",
-        name = member.name,
-        ca = quoted(&member.dir.join("tls").join(CA_CERT)),
-        cert = quoted(&member.dir.join("tls").join(CERT)),
-        key = quoted(&member.dir.join("tls").join(KEY)),
-        raft = quoted(&member.dir.join("raft")),
-        control = member.control_port,
-        partners = partners.join(", "),
-        rest = member.rest_port,
-        write = member.write_port,
-        read = member.read_port,
-        postgres = member.postgres_port,
-        data = quoted(&member.data_dir),
-        ttl = ttl.as_millis(),
-        mode = mode.word(),
-    )
+        ttl.as_millis(),
+        mode.word()
+    );
+    let file = MemberFile {
+        head: format!("profile: {profile}\nuser: '{user}'\n"),
+        scope: SCOPE,
+        name: &member.name,
+        tls: Paths::in_dir(&member.dir.join("tls")),
+        ca_key: None,
+        raft_dir: &member.dir.join("raft"),
+        control: at(member.control_port),
+        partners: others.map(|other| local(other.control_port)).collect(),
+        rest: at(member.rest_port),
+        write_door: local(member.write_port),
+        read_door: local(member.read_port),
+        postgres: at(member.postgres_port),
+        data_dir: &member.data_dir,
+        tail: &tail,
+    };
+    file.yaml()
 }
 
 /// Hands out free ports; each kind counts on from its own first one.

@@ -75,6 +75,7 @@ pub const KEYS: &[Key] = &[
     key("tls.ca", "absolute path", "must be written", Restart, "Certificates of the CAs that are believed, PEM; two while one takes the other's place. A change of the file is taken up by itself."),
     key("tls.cert", "absolute path", "must be written", Restart, "This member's certificate, PEM, with `howdah://SCOPE/member/NAME` among its URIs."),
     key("tls.key", "absolute path", "must be written", Restart, "Its private key, PEM, closed to others."),
+    key("tls.ca_key", "absolute path", "none", Restart, "Key of a CA in `tls.ca`, PEM, closed to others: this member renews its certificate by itself, into the files above."),
     key("vip.address", "ADDRESS[/BITS]", "none", Restart, "An address that the primary's machine holds, and no other; without bits it stands for itself alone."),
     key("vip.interface", "name of an interface", "none", Restart, "Where it is held. howdah must be started as root, or with CAP_NET_ADMIN and CAP_NET_RAW."),
     key("postgresql.listen", "HOST[,HOST...][:PORT]", "`127.0.0.1:5432`", Restart, "Where PostgreSQL listens; `*` for all addresses."),
