@@ -64,23 +64,27 @@ async fn check(
     stream.shutdown().await
 }
 
-/// HAProxy's words for a server, and why behind the `#`.
-fn answer(picture: &Picture, me: &MemberName, replica: bool) -> String {
+/// HAProxy's words for a server, and why behind the `#`: one line, whatever members said.
+pub(crate) fn answer(picture: &Picture, me: &MemberName, replica: bool) -> String {
+    format!("{}\n", words(picture, me, replica).replace(char::is_control, " "))
+}
+
+fn words(picture: &Picture, me: &MemberName, replica: bool) -> String {
     if replica {
         let own = picture.members.iter().find(|place| place.name == *me);
         return match own.map_or(Some(Unfit::Down), |own| own.unfit) {
-            None => "up ready\n".to_owned(),
+            None => "up ready".to_owned(),
             // Its readers may stay.
-            Some(why @ (Unfit::Behind | Unfit::NotStreaming)) => format!("up drain #{why}\n"),
-            Some(why) => format!("down #{why}\n"),
+            Some(why @ (Unfit::Behind | Unfit::NotStreaming)) => format!("up drain #{why}"),
+            Some(why) => format!("down #{why}"),
         };
     }
     match &picture.leader {
-        None => format!("down #{}\n", picture.why_none),
-        Some(leader) if leader.name != *me => format!("down #{} leads\n", leader.name),
-        Some(leader) if leader.closing => "up drain #hands over\n".to_owned(),
-        Some(leader) if !leader.open => format!("down #{}\n", leader.why_not),
-        Some(_) => "up ready\n".to_owned(),
+        None => format!("down #{}", picture.why_none),
+        Some(leader) if leader.name != *me => format!("down #{} leads", leader.name),
+        Some(leader) if leader.closing => "up drain #hands over".to_owned(),
+        Some(leader) if !leader.open => format!("down #{}", leader.why_not),
+        Some(_) => "up ready".to_owned(),
     }
 }
 
@@ -128,5 +132,7 @@ mod tests {
         assert_eq!(told(&picture, "n2", true), "up drain #lies too far behind\n");
         picture.leader = None;
         assert_eq!(told(&picture, "n1", false), "down #an election is open for epoch 2\n");
+        picture.why_none = "nobody\nup ready".into();
+        assert_eq!(told(&picture, "n1", false), "down #nobody up ready\n");
     }
 }

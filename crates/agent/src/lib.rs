@@ -18,6 +18,8 @@ pub mod doors;
 pub mod elephant;
 pub mod explain;
 pub mod front;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod jobs;
 pub mod locks;
 pub mod order;

@@ -32,7 +32,7 @@ const JOIN_LIMIT: Duration = Duration::from_secs(8);
 
 /// What the partners say, in sum.
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
+pub(crate) enum Next {
     /// There is a group.
     Join(Vec<String>),
     /// All answered, nobody has a group or a claim, and this node is first in line.
@@ -46,7 +46,7 @@ enum Next {
 }
 
 /// Decides on the partners' answers; `None` stands for a partner that did not answer.
-fn judge(me: &Identity, answers: &[(String, Option<HelloResponse>)]) -> Next {
+pub(crate) fn judge(me: &Identity, answers: &[(String, Option<HelloResponse>)]) -> Next {
     let others: Vec<_> = answers
         .iter()
         // A partner address may lead back here.

@@ -11,6 +11,8 @@
 
 mod bootstrap;
 mod core;
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod membership;
 mod memory;

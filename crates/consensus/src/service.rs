@@ -33,7 +33,7 @@ const PROPOSE_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct RaftService(pub(crate) Arc<Core>);
 
-fn decode<T: DeserializeOwned>(envelope: &Envelope) -> Result<T, Status> {
+pub(crate) fn decode<T: DeserializeOwned>(envelope: &Envelope) -> Result<T, Status> {
     postcard::from_bytes(&envelope.payload)
         .map_err(|error| Status::invalid_argument(format!("the payload does not decode: {error}")))
 }

@@ -6,10 +6,13 @@
 //! written by position. A command stays JSON until it is applied, so that replicating an unknown
 //! one is harmless and applying it stops this node with a message.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use howdah_core::{Command, Outcome};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 /// Largest command that is taken into the log, bytes of JSON. Sled would put records above 128 KiB
 /// into files that it never syncs.
@@ -45,14 +48,43 @@ impl Logged {
     /// Decodes it.
     ///
     /// # Errors
-    /// `serde_json::Error` if this version of howdah does not know the command.
-    pub fn command(&self) -> Result<Command, serde_json::Error> {
-        serde_json::from_slice(&self.json)
+    /// `UnknownCommand` if this version of howdah does not know the command.
+    pub fn command(&self) -> Result<Command, UnknownCommand> {
+        serde_json::from_slice(&self.json).map_err(|why| UnknownCommand::new(&self.json, &why))
     }
 
     /// Bytes of JSON.
     pub(crate) fn len(&self) -> usize {
         self.json.len()
+    }
+}
+
+/// A command that this version of howdah does not know. Secrets travel in commands: it says where that
+/// was seen, and nothing of what stands there but the command's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}{what} (byte {column})")]
+pub struct UnknownCommand {
+    /// Its name and a colon, if it has one.
+    name: String,
+    what: &'static str,
+    column: usize,
+}
+
+impl UnknownCommand {
+    /// Longest name that is told.
+    const NAME_MAX: usize = 40;
+
+    fn new(json: &[u8], why: &serde_json::Error) -> Self {
+        let known: Option<BTreeMap<String, IgnoredAny>> = serde_json::from_slice(json).ok();
+        let name = known.into_iter().flatten().map(|(name, _)| name).next().unwrap_or_default();
+        let is_name = name.len() <= Self::NAME_MAX && name.chars().all(|c| c.is_ascii_alphabetic());
+        let what = match why.classify() {
+            Category::Data => "it is not known, or has another form",
+            Category::Eof => "it is cut short",
+            Category::Syntax | Category::Io => "it is no JSON",
+        };
+        let name = if is_name && !name.is_empty() { format!("{name}: ") } else { String::new() };
+        Self { name, what, column: why.column() }
     }
 }
 
@@ -103,3 +135,28 @@ pub type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
 pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;
 /// A snapshot: the state as JSON.
 pub type Snapshot = openraft::alias::SnapshotOf<Types, Vec<u8>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_not_known_is_named_and_its_content_is_not_told() {
+        let told = |json: &str| {
+            let logged = Logged::from_json(json.as_bytes().to_vec());
+            logged.command().unwrap_err().to_string()
+        };
+        let unknown = told(r#"{"Levitate":{"height":3}}"#);
+        assert_eq!(unknown, "Levitate: it is not known, or has another form (byte 11)");
+        for json in [
+            r#"{"SetSecrets":{"secrets":"hunter2hunter2"}}"#,
+            r#"{"SetSecrets":{"secrets":{"replication":"hunter2hunter2","rewind":["hunter2hunter2"]}}}"#,
+            r#"{"hunter2hunter2":1}"#,
+            r#"{"SetSecrets":{"secrets":{"replication":"hunter2hunter2"#,
+            r#""hunter2hunter2""#,
+        ] {
+            let told = told(json);
+            assert!(!told.contains("hunter2") && told.contains("byte"), "{told}");
+        }
+    }
+}

@@ -321,6 +321,9 @@ pub enum Rejection {
     /// Maintenance mode is on.
     #[error("maintenance mode is on; `howdah resume` ends it")]
     Paused,
+    /// A number that only grows has come to its end, which no cluster lives to see: the state is forged.
+    #[error("no {0} is left to give")]
+    NoneLeft(String),
     /// Somebody else holds the lease.
     #[error("{0} holds the lease")]
     OtherHolder(MemberName),
@@ -432,7 +435,7 @@ impl Command {
     pub fn brings_generation(&self) -> Option<u64> {
         match self {
             Command::ChangeSync { generation, .. } | Command::Barrier { generation, .. } => {
-                Some(generation + 1)
+                Some(generation.saturating_add(1))
             }
             _ => None,
         }

@@ -112,7 +112,7 @@ shown_as_hex!(NodeId, ClusterId, Incarnation, DataId, Nonce);
 impl Epoch {
     /// The next one.
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
@@ -141,11 +141,14 @@ impl FromStr for Lsn {
     type Err = ParseLsnError;
 
     fn from_str(text: &str) -> Result<Self, ParseLsnError> {
-        let parsed = text.split_once('/').and_then(|(high, low)| {
-            let high = u32::from_str_radix(high, 16).ok()?;
-            let low = u32::from_str_radix(low, 16).ok()?;
-            Some(Lsn(u64::from(high) << 32 | u64::from(low)))
-        });
+        let hex = |part: &str| {
+            // A sign is none of PostgreSQL's.
+            let plain = part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            plain.then(|| u32::from_str_radix(part, 16).ok())?
+        };
+        let parsed = text
+            .split_once('/')
+            .and_then(|(high, low)| Some(Lsn(u64::from(hex(high)?) << 32 | u64::from(hex(low)?))));
         parsed.ok_or_else(|| ParseLsnError { text: text.to_owned() })
     }
 }
@@ -216,7 +219,7 @@ mod tests {
         for lsn in [Lsn(0), Lsn(0x0300_0148), Lsn(0x16_B374_D848), Lsn(u64::MAX)] {
             assert_eq!(lsn.to_string().parse(), Ok(lsn));
         }
-        for bad in ["", "0", "0/", "/0", "x/1", "1/100000000", "0/1 "] {
+        for bad in ["", "0", "0/", "/0", "x/1", "1/100000000", "0/1 ", "+1/2", "1/+2", "1/2/3"] {
             assert!(bad.parse::<Lsn>().is_err(), "{bad:?} was taken as an LSN");
         }
     }

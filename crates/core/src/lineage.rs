@@ -82,7 +82,13 @@ impl Timelines {
         let recorded = self.recorded.keys().next_back().copied().unwrap_or_default();
         let reserved = self.reserved.keys().next_back().copied().unwrap_or_default();
         let reserved = if rails().numbers_once { reserved } else { Timeline::default() };
-        Timeline(recorded.max(reserved).0 + 1)
+        Timeline(recorded.max(reserved).0.saturating_add(1))
+    }
+
+    /// Whether the last number there is was drawn.
+    pub(crate) fn is_spent(&self) -> bool {
+        let last = Timeline(u32::MAX);
+        self.recorded.contains_key(&last) || self.reserved.contains_key(&last)
     }
 
     /// Whether a timeline was recorded, or at least granted; data on another one is rogue.
@@ -201,9 +207,7 @@ impl Timelines {
         if !rooted && !self.recorded.is_empty() {
             return Err(HistoryConflict::Rootless(timeline));
         }
-        if let Some(child) = out_of_order(history, timeline) {
-            return Err(HistoryConflict::Disorder(child));
-        }
+        in_order(history, timeline)?;
         if let Some(abandoned) = self.abandoned(history) {
             return Err(HistoryConflict::Abandoned(abandoned));
         }
@@ -247,6 +251,14 @@ impl Timelines {
         self.recorded.insert(timeline, TimelineRecord { epoch, parent });
         self.reserved.insert(timeline, epoch);
     }
+}
+
+/// Whether a history goes up to `timeline`.
+pub(crate) fn in_order(
+    history: &[HistoryEntry],
+    timeline: Timeline,
+) -> Result<(), HistoryConflict> {
+    out_of_order(history, timeline).map_or(Ok(()), |child| Err(HistoryConflict::Disorder(child)))
 }
 
 /// The first timeline of a history that does not come after its parent.

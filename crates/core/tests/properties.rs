@@ -5,7 +5,7 @@ use howdah_core::election::{self, count};
 use howdah_core::{
     Ballot, ClusterId, ClusterState, Command, DataId, Epoch, HistoryEntry, Incarnation,
     LeaderRecord, LeaseState, Lsn, Member, MemberName, NodeId, Nonce, OpenReason, Outcome,
-    Position, Settings, Tags, Timeline, WallTime,
+    Position, Rejection, Settings, SyncState, Tags, Timeline, WallTime,
 };
 use howdah_testkit::invariant;
 use proptest::prelude::*;
@@ -360,6 +360,66 @@ proptest! {
             None,
         );
         prop_assert!(judged.ineligible.is_some());
+    }
+}
+
+/// Nobody is granted what was granted before, and nothing is counted past its end.
+#[test]
+fn where_a_number_is_spent_nothing_is_granted() {
+    type Spend = fn(&mut ClusterState);
+    let spends: [Spend; 4] = [
+        |state| state.leader.as_mut().expect("it leads").epoch = Epoch(u64::MAX),
+        |state| state.leader.as_mut().expect("it leads").renewals = u64::MAX,
+        |state| state.sync = SyncState::Async { since: Epoch(1), generation: u64::MAX },
+        |state| state.timelines.reserved.extend([(Timeline(u32::MAX), Epoch(1))]),
+    ];
+    for spend in spends {
+        let mut state = World::new().state;
+        spend(&mut state);
+        let (before, record) = (state.clone(), state.leader.clone().expect("it leads"));
+        let open = Command::OpenElection {
+            observed_epoch: record.epoch,
+            observed_renewals: record.renewals,
+            reason: OpenReason::LeaseRanOut,
+            by: name(1),
+            at: AT,
+        };
+        let outcome = state.apply(99, open);
+        assert!(matches!(outcome, Outcome::Rejected(Rejection::NoneLeft(_))), "{outcome:?}");
+        assert_eq!(state, before);
+    }
+}
+
+/// Others must be able to go on from the data that a cluster begins with.
+#[test]
+fn a_cluster_begins_with_a_timeline_that_can_be_followed() {
+    let ancestor = |timeline, end| HistoryEntry { timeline: Timeline(timeline), end: Lsn(end) };
+    for (timeline, history) in [
+        (0, vec![]),
+        (u32::MAX, vec![]),
+        (3, vec![ancestor(3, 5)]),
+        (3, vec![ancestor(2, 5), ancestor(1, 9)]),
+        (3, vec![ancestor(1, 9), ancestor(2, 5)]),
+    ] {
+        let mut state = ClusterState::default();
+        let (member, incarnation) = (name(0), life(0));
+        state.members.insert(name(0), Member::default());
+        let grant =
+            Command::GrantBootstrap { attempt: 1, member: member.clone(), incarnation, at: AT };
+        assert_eq!(state.apply(1, grant), Outcome::Applied);
+        let position = Position { timeline: Timeline(timeline), lsn: Lsn(10) };
+        let (attempt, system_identifier, at) = (1, 7, AT);
+        let finish = Command::FinishBootstrap {
+            attempt,
+            member,
+            incarnation,
+            system_identifier,
+            position,
+            history,
+            at,
+        };
+        assert!(matches!(state.apply(2, finish), Outcome::Rejected(_)), "timeline {timeline}");
+        assert_eq!(state.leader, None);
     }
 }
 

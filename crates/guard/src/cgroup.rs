@@ -113,7 +113,7 @@ fn own_group() -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup2 file system is mounted"))
 }
 
-fn locate(mounts: &str, groups: &str) -> Option<PathBuf> {
+pub(crate) fn locate(mounts: &str, groups: &str) -> Option<PathBuf> {
     let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let own = Path::new(own.strip_suffix(" (deleted)").unwrap_or(own));
     mounts.lines().find_map(|line| {

@@ -20,6 +20,8 @@ mod cgroup;
 pub mod client;
 pub mod clock;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lease;
 mod lock_file;
 mod log;

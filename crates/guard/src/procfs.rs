@@ -68,7 +68,7 @@ impl Scan {
 }
 
 /// Parses `/proc/PID/stat`; the name in it may contain anything.
-fn parse_stat(stat: &[u8]) -> Option<Process> {
+pub(crate) fn parse_stat(stat: &[u8]) -> Option<Process> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();

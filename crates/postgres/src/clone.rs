@@ -137,7 +137,7 @@ pub async fn base_backup(
 }
 
 /// Reads `12345/67890 kB (18%), 0/1 tablespace (...)`.
-fn parse_progress(line: &str) -> Option<Progress> {
+pub(crate) fn parse_progress(line: &str) -> Option<Progress> {
     let (numbers, _) = line.trim_start().split_once(" kB (")?;
     let (done, total) = numbers.split_once('/')?;
     let bytes = |text: &str| text.trim().parse::<u64>().ok()?.checked_mul(1024);

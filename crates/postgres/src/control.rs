@@ -157,7 +157,7 @@ impl ControlData {
             },
             data_checksums: fields.number::<u32>("Data page checksum version")? != 0,
             wal_log_hints: fields.get("wal_log_hints setting")? == "on",
-            wal_segment_size: fields.number("Bytes per WAL segment")?,
+            wal_segment_size: fields.segment_size("Bytes per WAL segment")?,
             wal_level: fields.get("wal_level setting")?.to_owned(),
             max_connections: fields.number("max_connections setting")?,
             max_worker_processes: fields.number("max_worker_processes setting")?,
@@ -189,6 +189,13 @@ impl<'a> Fields<'a> {
 
     fn get(&self, label: &'static str) -> Result<&'a str, ControlError> {
         self.0.get(label).copied().ok_or_else(|| self.unreadable(label))
+    }
+
+    /// Positions are divided by it.
+    fn segment_size(&self, label: &'static str) -> Result<u64, ControlError> {
+        let size: u64 = self.number(label)?;
+        let valid = size.is_power_of_two() && (1 << 20..=1 << 30).contains(&size);
+        if valid { Ok(size) } else { Err(self.unreadable(label)) }
     }
 
     fn number<T: std::str::FromStr>(&self, label: &'static str) -> Result<T, ControlError> {
@@ -245,6 +252,10 @@ Data page checksum version:           1
         }
         let error = ControlData::parse(&SAMPLE.replace("in archive recovery", "asleep"));
         assert!(error.unwrap_err().to_string().contains("asleep"));
+        for size in ["0", "-1", "16777217", "524288", "2147483648"] {
+            let error = ControlData::parse(&SAMPLE.replace("16777216", size)).unwrap_err();
+            assert!(error.to_string().contains("Bytes per WAL segment"), "{size}: {error}");
+        }
         let damaged = format!("WARNING: Calculated CRC checksum does not match\n{SAMPLE}");
         assert!(matches!(ControlData::parse(&damaged), Err(ControlError::Damaged { .. })));
     }

@@ -102,7 +102,7 @@ impl Identity {
         raised
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let body = serde_json::to_vec(self).expect("a struct of integers always becomes JSON");
         let length = u32::try_from(body.len()).expect("the body is a few hundred bytes");
         let mut bytes = Vec::with_capacity(HEADER + body.len() + 4);
@@ -115,7 +115,7 @@ impl Identity {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Identity, String> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Identity, String> {
     if bytes.len() < HEADER + 4 || &bytes[..8] != MAGIC {
         return Err("it does not begin like one".to_owned());
     }

@@ -106,7 +106,7 @@ impl Install {
 }
 
 /// Without TLS there are no ciphers to choose from. Source: guc_tables.c, `ssl_ciphers`.
-fn has_tls(described: &str) -> bool {
+pub(crate) fn has_tls(described: &str) -> bool {
     let ciphers = described.lines().find(|line| line.starts_with("ssl_ciphers\t"));
     ciphers.is_some_and(|line| line.split('\t').nth(4) != Some("none"))
 }

@@ -16,6 +16,8 @@ pub mod clone;
 pub mod control;
 pub mod datadir;
 pub mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hba;
 pub mod history;
 pub mod identity;

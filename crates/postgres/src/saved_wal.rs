@@ -114,8 +114,9 @@ pub fn segment_of(name: &str, segment_size: u64) -> Option<(Timeline, u64)> {
     }
     let part = |from: usize| u32::from_str_radix(&name[from..from + 8], 16).ok();
     let per_id = 0x1_0000_0000 / segment_size;
-    let number = u64::from(part(8)?) * per_id + u64::from(part(16)?);
-    Some((Timeline(part(0)?), number))
+    let (high, low) = (u64::from(part(8)?), u64::from(part(16)?));
+    // Beyond that it would be taken for another segment.
+    (low < per_id).then_some((Timeline(part(0)?), high * per_id + low))
 }
 
 fn copy(save: &Save) -> Result<Manifest, FileError> {
@@ -185,7 +186,7 @@ async fn list_transactions(install: &Install, save: &Save, manifest: &mut Manife
 }
 
 /// Reads a line like `rmgr: Transaction len ..., tx: 7, lsn: 0/3, prev 0/2, desc: COMMIT 2026-...`.
-fn transaction_of(line: &str) -> Option<Transaction> {
+pub(crate) fn transaction_of(line: &str) -> Option<Transaction> {
     let after = |mark: &str| line.split_once(mark).map(|(_, rest)| rest.trim_start());
     let first = |text: &str| text.split([',', ' ']).next().unwrap_or_default().to_owned();
     let (kind, detail) = after("desc:")?.split_once(' ')?;
@@ -255,8 +256,13 @@ mod tests {
         let size = 16 << 20;
         let segment = segment_of("000000020000000100000003", size);
         assert_eq!(segment, Some((Timeline(2), 256 + 3)));
-        for name in ["00000002.history", "000000020000000100000003.partial", "archive_status"] {
-            assert_eq!(segment_of(name, size), None);
+        for name in [
+            "00000002.history",
+            "000000020000000100000003.partial",
+            "archive_status",
+            "000000020000000100000100",
+        ] {
+            assert_eq!(segment_of(name, size), None, "{name}");
         }
         let line = "rmgr: Transaction len (rec/tot):     34/    34, tx:        732, \
             lsn: 0/03000148, prev 0/03000110, desc: COMMIT 2026-01-05 10:11:12.1 UTC";

@@ -16,6 +16,13 @@ use tokio::time::timeout;
 /// further fields.
 const LONGEST: usize = 4096;
 
+/// What the text form begins with.
+const TEXT: &[u8] = b"PROXY ";
+/// What the binary form begins with.
+const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Longest header in the text form, bytes.
+const LONGEST_TEXT: usize = 107;
+
 /// Reads the header that a client must begin with, and what it sent behind it. No address: the
 /// connection is the sender's own, as a health check's.
 pub async fn receive(
@@ -38,9 +45,16 @@ pub async fn receive(
 }
 
 /// Source and length; `None`: more is needed.
-fn parse(bytes: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usize)>> {
+pub(crate) fn parse(bytes: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usize)>> {
     let invalid = || io::Error::new(io::ErrorKind::InvalidData, "no PROXY header");
-    if bytes.is_empty() {
+    let begins = |mark: &[u8]| bytes.starts_with(mark) || mark.starts_with(bytes);
+    let text = begins(TEXT);
+    if !text && !begins(BINARY) {
+        return Err(invalid());
+    }
+    // What a line lacks is said of it only when it has ended: a port that is not there yet is no wrong one.
+    let ended = bytes.windows(2).any(|two| two == b"\r\n");
+    if bytes.is_empty() || (text && bytes.len() < LONGEST_TEXT && !ended) {
         return Ok(None);
     }
     let header = HeaderResult::parse(bytes);
@@ -101,10 +115,16 @@ mod tests {
     #[test]
     fn the_text_form_is_read_too_and_anything_else_is_refused() {
         let line = b"PROXY TCP4 10.0.0.7 10.0.0.1 40000 5000\r\n\0\0";
+        for cut in 0..line.len() - 2 {
+            assert_eq!(parse(&line[..cut]).unwrap(), None, "{cut}");
+        }
+        assert!(parse(b"PROXY TCP4 10.0.0.7 10.0.0.1 40000 \r\n").is_err());
+        assert!(parse(&[b"PROXY UNKNOWN ", &[b'x'; 100][..]].concat()).is_err());
         let source = Some("10.0.0.7:40000".parse().unwrap());
         assert_eq!(parse(line).unwrap(), Some((source, line.len() - 2)));
         assert_eq!(parse(b"PROXY UNKNOWN\r\n").unwrap(), Some((None, 15)));
         assert!(parse(b"\0\0\0\x08\x04\xd2\x16\x2f").is_err());
         assert!(parse(b"GET / HTTP/1.1\r\n\r\n").is_err());
+        assert!(parse(b"P \x05O\0P").is_err(), "nothing can make a header of it");
     }
 }

@@ -16,6 +16,8 @@ mod connect;
 pub mod counters;
 mod door;
 pub mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 mod header;
 mod opening;

@@ -7,7 +7,7 @@
 //! Failure: the doors' threads go on with the last picture. A primary's deadline stands in it, so
 //! that nothing is passed on for longer.
 
-mod picture;
+pub(crate) mod picture;
 
 use std::sync::Arc;
 use std::time::Duration;

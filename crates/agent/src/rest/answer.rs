@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     pub code: u16,
     pub kind: &'static str,
     pub body: String,

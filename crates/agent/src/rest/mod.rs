@@ -87,7 +87,7 @@ fn may_order(from_anywhere: bool, from: IpAddr) -> bool {
 }
 
 /// The answer to a question. Pure.
-fn look(sources: &Sources<'_>, path: &str, query: &BTreeMap<String, String>) -> Answer {
+pub(crate) fn look(sources: &Sources<'_>, path: &str, query: &BTreeMap<String, String>) -> Answer {
     match path {
         "patroni" => Answer::json(200, shapes::member(sources)),
         "cluster" => Answer::json(200, shapes::cluster(sources)),

@@ -147,7 +147,7 @@ fn best(sources: &Sources<'_>) -> Option<MemberName> {
         .cloned()
 }
 
-fn switchover_checks(
+pub(crate) fn switchover_checks(
     sources: &Sources<'_>,
     request: &SwitchoverRequest,
 ) -> (Vec<Check>, Option<MemberName>) {
@@ -212,7 +212,7 @@ pub async fn switchover(desk: Desk, request: SwitchoverRequest, to: Teller) {
     follow_change(&desk, &to, epoch, Some(candidate), limit).await;
 }
 
-fn failover_checks(sources: &Sources<'_>, request: &FailoverRequest) -> Vec<Check> {
+pub(crate) fn failover_checks(sources: &Sources<'_>, request: &FailoverRequest) -> Vec<Check> {
     let mut checks = vec![check(
         "the Raft group has a quorum",
         sources.raft.quorum,

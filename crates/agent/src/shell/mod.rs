@@ -15,7 +15,7 @@ mod lease;
 mod local;
 mod publish;
 mod reload;
-mod view;
+pub(crate) mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

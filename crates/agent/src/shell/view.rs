@@ -45,7 +45,7 @@ impl Shell {
     }
 }
 
-fn peer(status: &Status, age: std::time::Duration) -> PeerView {
+pub(crate) fn peer(status: &Status, age: std::time::Duration) -> PeerView {
     PeerView {
         age,
         incarnation: Incarnation(status.incarnation),

@@ -20,7 +20,7 @@ use crate::types::{LogId, Vote};
 
 const MAGIC: &[u8; 8] = b"HWDHMARK";
 const FORMAT: u32 = 1;
-const SLOT: usize = 512;
+pub(super) const SLOT: usize = 512;
 const OFFSETS: [u64; 2] = [0, 4096];
 
 /// What was acknowledged.
@@ -65,7 +65,7 @@ pub struct MarkFile {
     mark: Mark,
 }
 
-fn encode(mark: &Mark) -> io::Result<[u8; SLOT]> {
+pub(super) fn encode(mark: &Mark) -> io::Result<[u8; SLOT]> {
     let payload = postcard::to_stdvec(mark).map_err(io::Error::other)?;
     let mut slot = [0; SLOT];
     if payload.len() > SLOT - 20 {
@@ -87,7 +87,7 @@ fn word(slot: &[u8; SLOT], at: usize) -> u32 {
     u32::from_le_bytes(bytes)
 }
 
-fn decode(slot: &[u8; SLOT]) -> Result<Mark, MarkError> {
+pub(super) fn decode(slot: &[u8; SLOT]) -> Result<Mark, MarkError> {
     if &slot[..8] != MAGIC || crc32fast::hash(&slot[..SLOT - 4]) != word(slot, SLOT - 4) {
         return Err(MarkError::Damaged);
     }
@@ -97,7 +97,10 @@ fn decode(slot: &[u8; SLOT]) -> Result<Mark, MarkError> {
     }
     let len = word(slot, 12) as usize;
     let payload = slot.get(16..16 + len).ok_or(MarkError::Damaged)?;
-    postcard::from_bytes(payload).map_err(|_| MarkError::Damaged)
+    match postcard::take_from_bytes(payload) {
+        Ok((mark, [])) => Ok(mark),
+        _ => Err(MarkError::Damaged),
+    }
 }
 
 impl MarkFile {

@@ -12,6 +12,7 @@
 //! rewritten: the mark names the generation that counts, the other is removed.
 
 mod disk;
+pub mod fuzzing;
 mod hwm;
 mod log;
 mod machine;

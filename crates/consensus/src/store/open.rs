@@ -98,8 +98,8 @@ fn seal_identity(identity: &Identity) -> io::Result<Vec<u8>> {
     seal(IDENTITY.as_bytes(), &json).map_err(io::Error::other)
 }
 
-struct Opening<'a> {
-    dir: &'a Path,
+pub(super) struct Opening<'a> {
+    pub(super) dir: &'a Path,
 }
 
 impl Opening<'_> {
@@ -198,7 +198,7 @@ impl Opening<'_> {
         self.corrupt(format!("{what}: {error}"))
     }
 
-    fn identity(&self, disk: &dyn Disk, mark: &Mark) -> Result<Identity, OpenError> {
+    pub(super) fn identity(&self, disk: &dyn Disk, mark: &Mark) -> Result<Identity, OpenError> {
         let record = disk.get(IDENTITY).map_err(|error| self.unread("its identity", error))?;
         let record = record.ok_or_else(|| self.corrupt("its identity is missing"))?;
         let json: String = unseal(IDENTITY.as_bytes(), &record)
@@ -211,7 +211,7 @@ impl Opening<'_> {
         Ok(identity)
     }
 
-    fn vote(&self, disk: &dyn Disk, mark: &Mark) -> Result<Option<Vote>, OpenError> {
+    pub(super) fn vote(&self, disk: &dyn Disk, mark: &Mark) -> Result<Option<Vote>, OpenError> {
         let vote: Option<Vote> = match disk.get(VOTE) {
             Ok(None) => None,
             Ok(Some(record)) => Some(
@@ -233,7 +233,7 @@ impl Opening<'_> {
     }
 
     /// Reads the whole log; answers its last entry.
-    fn log(&self, disk: &dyn Disk, mark: &Mark) -> Result<Option<LogId>, OpenError> {
+    pub(super) fn log(&self, disk: &dyn Disk, mark: &Mark) -> Result<Option<LogId>, OpenError> {
         let damaged = |error: io::Error| self.unread("its log", error);
         if let Some(purged) = mark.purged {
             // A purge that was interrupted is finished here.
@@ -242,8 +242,9 @@ impl Opening<'_> {
         let mut last = mark.purged;
         let mut marked = mark.last.is_none() || mark.last == mark.purged;
         for (index, record) in disk.read(Bound::Unbounded, Bound::Unbounded).map_err(damaged)? {
-            let expected = last.map_or(0, |id| id.index + 1);
-            if index != expected {
+            // Behind the last index there is none.
+            let expected = last.map_or(0, |id| id.index.saturating_add(1));
+            if index != expected || last.is_some_and(|last| last.index == index) {
                 return Err(self.corrupt(format!("log entries {expected} to {index} are missing")));
             }
             let entry = unseal_entry(index, &record).map_err(damaged)?;

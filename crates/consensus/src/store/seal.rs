@@ -24,6 +24,9 @@ pub enum Unsealable {
     /// The checksum is right, the content is no record.
     #[error("it does not decode: {0}")]
     Decode(#[from] postcard::Error),
+    /// More stands there than this howdah knows of.
+    #[error("{0} bytes stand behind its content")]
+    Longer(usize),
 }
 
 fn checksum(key: &[u8], sealed: &[u8]) -> u32 {
@@ -61,7 +64,8 @@ pub fn unseal<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, Unseal
     if *version != RECORD_VERSION {
         return Err(Unsealable::Version(*version));
     }
-    Ok(postcard::from_bytes(payload)?)
+    let (value, rest) = postcard::take_from_bytes(payload)?;
+    if rest.is_empty() { Ok(value) } else { Err(Unsealable::Longer(rest.len())) }
 }
 
 #[cfg(test)]
@@ -81,6 +85,12 @@ mod tests {
         for len in 0..sealed.len() {
             assert!(unseal::<(String, u64)>(b"log7", &sealed[..len]).is_err(), "cut at {len}");
         }
+    }
+
+    #[test]
+    fn more_than_a_record_is_none() {
+        let sealed = seal(b"k", &(7u64, 0u8)).unwrap();
+        assert!(matches!(unseal::<u64>(b"k", &sealed), Err(Unsealable::Longer(1))));
     }
 
     #[test]

@@ -60,7 +60,7 @@ fn files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-fn encode(snapshot: &Snapshot) -> io::Result<Vec<u8>> {
+pub(super) fn encode(snapshot: &Snapshot) -> io::Result<Vec<u8>> {
     let meta = postcard::to_stdvec(&snapshot.meta).map_err(io::Error::other)?;
     let mut bytes = Vec::with_capacity(HEADER + meta.len() + snapshot.snapshot.len() + 4);
     bytes.extend_from_slice(MAGIC);
@@ -74,7 +74,7 @@ fn encode(snapshot: &Snapshot) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
     let short = SnapshotError::Damaged("it is cut short");
     let Some((body, sum)) = bytes.split_last_chunk::<4>() else { return Err(short) };
     if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
@@ -98,8 +98,11 @@ fn decode(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
     if state.len() as u64 != u64::from_le_bytes(long) {
         return Err(wrong);
     }
-    let meta = postcard::from_bytes(meta)
+    let (meta, rest) = postcard::take_from_bytes(meta)
         .map_err(|_| SnapshotError::Damaged("what it covers does not decode"))?;
+    if !rest.is_empty() {
+        return Err(wrong);
+    }
     Ok(RaftSnapshot { meta, snapshot: state.to_vec() })
 }
 

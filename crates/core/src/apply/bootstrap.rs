@@ -2,6 +2,8 @@
 
 use super::{Entry, change_of, grant};
 use crate::command::{Command, Rejection};
+use crate::ids::{HistoryEntry, Timeline};
+use crate::lineage::in_order;
 use crate::record::{Bootstrap, ChangeKind, EventKind};
 use crate::state::{ClusterState, SyncState};
 
@@ -19,7 +21,7 @@ pub(super) fn apply(
                     return Err(Rejection::Bootstrap("it is there already".into()));
                 }
             };
-            if attempt != last + 1 {
+            if Some(attempt) != last.checked_add(1) {
                 return Err(Rejection::Bootstrap(format!("attempt {last} is under way")));
             }
             if !state.members.contains_key(&member) {
@@ -43,6 +45,7 @@ pub(super) fn apply(
             if state.bootstrap != granted {
                 return Err(Rejection::Bootstrap("that attempt is not the present one".into()));
             }
+            begins(position.timeline, &history)?;
             state.bootstrap = Bootstrap::Done { system_identifier };
             let reason = format!("its data begins the cluster, at {position}");
             let mut change = change_of(state, ChangeKind::Bootstrap, &member, at, reason);
@@ -63,4 +66,13 @@ pub(super) fn apply(
         }
         _ => Ok(()),
     }
+}
+
+/// Whether data with this history can begin a cluster: others must be able to follow it.
+fn begins(timeline: Timeline, history: &[HistoryEntry]) -> Result<(), Rejection> {
+    if timeline == Timeline(0) || timeline == Timeline(u32::MAX) {
+        let why = format!("nothing goes on from timeline {timeline}");
+        return Err(Rejection::Bootstrap(why));
+    }
+    in_order(history, timeline).map_err(Rejection::History)
 }

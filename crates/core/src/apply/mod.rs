@@ -23,6 +23,9 @@ use crate::sync::Standby;
 impl ClusterState {
     /// Applies one command of the log; `index` is its position there.
     pub fn apply(&mut self, index: u64, command: Command) -> Outcome {
+        if let Some(what) = self.spent() {
+            return Outcome::Rejected(Rejection::NoneLeft(what.into()));
+        }
         let entry = Entry { index };
         let result = match command {
             Command::FoundGroup { .. }
@@ -51,6 +54,21 @@ impl ClusterState {
             | Command::TakeBack { .. } => switchover::apply(self, entry, command),
         };
         result.into()
+    }
+}
+
+impl ClusterState {
+    /// What has no next number. Each command draws one of each at most.
+    fn spent(&self) -> Option<&'static str> {
+        let renewals = self.leader.as_ref().map_or(0, |record| record.renewals);
+        let numbers = [
+            ("epoch", self.epoch().0),
+            ("renewal", renewals),
+            ("change of whom commits wait for", self.sync.generation()),
+        ];
+        let spent =
+            numbers.into_iter().find(|(_, number)| *number == u64::MAX).map(|(what, _)| what);
+        spent.or_else(|| self.timelines.is_spent().then_some("timeline"))
     }
 }
 

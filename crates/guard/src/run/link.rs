@@ -13,7 +13,7 @@ const OUTPUT_MAX: usize = 16 << 20;
 const INPUT_MAX: usize = 1 << 20;
 
 /// A request's number, and the request or why it is none.
-pub(super) type Numbered = (u64, Result<Request, String>);
+pub(crate) type Numbered = (u64, Result<Request, String>);
 
 #[derive(Debug)]
 pub(super) struct Link {
@@ -74,11 +74,7 @@ impl Link {
             Ok(None) => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
-        let id = value.get("id").and_then(serde_json::Value::as_u64);
-        let id = id.ok_or("a request has no number")?;
-        // Its own number, so that a request of a newer version can be refused instead of the agent.
-        let request = value.get("request").cloned().unwrap_or_default();
-        Ok(Some((id, serde_json::from_value(request).map_err(|error| error.to_string()))))
+        numbered(&value).map(Some)
     }
 
     /// Sends, or keeps for later.
@@ -125,6 +121,14 @@ impl Link {
     pub fn ended(&self) -> bool {
         self.ended
     }
+}
+
+/// Its own number, so that a request of a newer version can be refused instead of the agent.
+pub(crate) fn numbered(value: &serde_json::Value) -> Result<Numbered, String> {
+    let id = value.get("id").and_then(serde_json::Value::as_u64);
+    let id = id.ok_or("a request has no number")?;
+    let request = value.get("request").cloned().unwrap_or_default();
+    Ok((id, serde_json::from_value(request).map_err(|error| error.to_string())))
 }
 
 fn refused(id: u64, error: &FrameError) -> FromGuard {

@@ -8,7 +8,7 @@ mod address;
 mod children;
 mod ending;
 mod kill;
-mod link;
+pub(crate) mod link;
 mod requests;
 mod setup;
 

@@ -11,7 +11,7 @@
 
 mod announce;
 mod keeper;
-mod netlink;
+pub(crate) mod netlink;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};

@@ -111,19 +111,27 @@ impl Routes {
     /// One datagram's messages that answer the last question.
     fn receive(&mut self) -> io::Result<Vec<NetlinkPayload<RouteNetlinkMessage>>> {
         let (bytes, _) = self.socket.recv_from_full()?;
-        let mut rest = &bytes[..];
-        let mut messages = Vec::new();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest);
-            let message = message.map_err(io::Error::other)?;
-            let length = (message.header.length as usize).next_multiple_of(4);
-            rest = rest.get(length.max(4)..).unwrap_or_default();
-            if message.header.sequence_number == self.number {
-                messages.push(message.payload);
-            }
-        }
-        Ok(messages)
+        answers(&bytes, self.number)
     }
+}
+
+/// The messages of a datagram that answer that question.
+pub(crate) fn answers(
+    bytes: &[u8],
+    number: u32,
+) -> io::Result<Vec<NetlinkPayload<RouteNetlinkMessage>>> {
+    let mut rest = bytes;
+    let mut messages = Vec::new();
+    while !rest.is_empty() {
+        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest);
+        let message = message.map_err(io::Error::other)?;
+        let length = (message.header.length as usize).next_multiple_of(4);
+        rest = rest.get(length.max(4)..).unwrap_or_default();
+        if message.header.sequence_number == number {
+            messages.push(message.payload);
+        }
+    }
+    Ok(messages)
 }
 
 /// As good as for ever, and yet not what people configure: fifty years.
@@ -131,7 +139,7 @@ const FOREVER: u32 = 50 * 365 * 24 * 3600;
 /// For an address that is held without a deadline.
 pub(super) const NO_END: Duration = Duration::from_secs(FOREVER as u64);
 
-fn message(vip: &Vip, index: u32) -> AddressMessage {
+pub(crate) fn message(vip: &Vip, index: u32) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family =
         if vip.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
@@ -142,7 +150,7 @@ fn message(vip: &Vip, index: u32) -> AddressMessage {
     message
 }
 
-fn is_it(message: &AddressMessage, vip: &Vip) -> bool {
+pub(crate) fn is_it(message: &AddressMessage, vip: &Vip) -> bool {
     // IPv4 says the own one as Local, IPv6 as Address.
     let own = message.attributes.iter().find_map(|one| match one {
         AddressAttribute::Local(address) => Some(*address),

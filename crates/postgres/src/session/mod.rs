@@ -172,9 +172,7 @@ where
     let connected = tokio::time::timeout(timeout, connecting).await;
     let (client, connection) =
         connected.map_err(|_| SessionError::TimedOut(timeout))?.map_err(SessionError::of)?;
-    let (_open, ended) = oneshot::channel();
-    tokio::spawn(drive(connection, ended));
-    Ok(Session { client, timeout, _open })
+    Ok(Session::over(client, connection, timeout))
 }
 
 /// Whether the postmaster takes a connection and starts a process that answers: it is alive, whatever
@@ -206,6 +204,21 @@ pub async fn accepts_connections(
 }
 
 impl Session {
+    /// A session over a connection, which a task of its own drives from now on.
+    pub(crate) fn over<S, T>(
+        client: Client,
+        connection: Connection<S, T>,
+        timeout: Duration,
+    ) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (_open, ended) = oneshot::channel();
+        tokio::spawn(drive(connection, ended));
+        Self { client, timeout, _open }
+    }
+
     async fn limited<T>(
         &self,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,

@@ -6,13 +6,19 @@ use tokio_postgres::SimpleQueryRow;
 
 use super::SessionError;
 
+/// Stands for a value that is no UTF-8.
+const UNREADABLE: &str = "\u{fffd}";
+
 /// A row of text; NULL is none. A value of another form than expected is an error, not a panic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextRow(Vec<Option<String>>);
 
 impl TextRow {
+    /// A database without an encoding of its own gives names as they came, in whatever encoding: what is no
+    /// text must not keep the rest from being read.
     pub(super) fn of(row: &SimpleQueryRow) -> Self {
-        Self((0..row.len()).map(|nth| row.get(nth).map(str::to_owned)).collect())
+        let value = |nth| row.try_get(nth).unwrap_or(Some(UNREADABLE)).map(str::to_owned);
+        Self((0..row.len()).map(value).collect())
     }
 
     fn get(&self, column: usize) -> Option<&str> {

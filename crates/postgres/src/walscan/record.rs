@@ -84,11 +84,15 @@ impl Reader<'_> {
         if crc32c::crc32c_append(crc, &header[..CRC_AT]) != u32_at(&header, CRC_AT) {
             return end(format!("the record at {} has a wrong checksum", Lsn(start)));
         }
-        let mut next = (cursor.page + cursor.offset as u64).next_multiple_of(8);
+        let next = cursor.page.checked_add(cursor.offset as u64);
+        let mut next = next.and_then(|next| next.checked_next_multiple_of(8));
         if header[17] == XLOG_RMGR && header[16] & 0xF0 == XLOG_SWITCH {
-            next = next.next_multiple_of(self.segment_size());
+            next = next.and_then(|next| next.checked_next_multiple_of(self.segment_size()));
         }
-        Ok(Next::Record { start, end: next })
+        match next {
+            Some(end) => Ok(Next::Record { start, end }),
+            None => end(format!("no address is left behind the record at {}", Lsn(start))),
+        }
     }
 
     /// Gives the next `count` bytes of a record to `sink`, in pieces.
@@ -100,7 +104,10 @@ impl Reader<'_> {
     ) -> Result<Option<GivenUp>, Stop> {
         while count > 0 {
             if cursor.offset == self.block() {
-                cursor.page += self.block() as u64;
+                let Some(page) = cursor.page.checked_add(self.block() as u64) else {
+                    return end(format!("no address is left behind {}", Lsn(cursor.page)));
+                };
+                cursor.page = page;
                 self.load(cursor.page)?;
                 let info = self.info();
                 if info & FIRST_IS_OVERWRITE_CONTRECORD != 0 {

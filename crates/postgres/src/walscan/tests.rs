@@ -209,6 +209,30 @@ fn takes_the_newer_timeline_where_its_segment_exists() {
 }
 
 #[test]
+fn behind_the_last_segment_there_is_no_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(1);
+    let first = writer.record(&[1; 100], 10, 0);
+    writer.record(&[], 0, 0x40);
+    // The same bytes as the last segment that there can be.
+    let base = u64::MAX - (SEGMENT - 1);
+    let shift = base - SEGMENT;
+    let mut bytes = writer.bytes.clone();
+    bytes[8..16].copy_from_slice(&base.to_le_bytes());
+    let second = (first - SEGMENT) as usize + 128;
+    let mut record = bytes[second..second + 24].to_vec();
+    record[8..16].copy_from_slice(&(first + shift).to_le_bytes());
+    let crc = crc32c::crc32c(&record[..20]);
+    bytes[second..second + 20].copy_from_slice(&record[..20]);
+    bytes[second + 20..second + 24].copy_from_slice(&crc.to_le_bytes());
+    bytes.resize(SEGMENT as usize, 0);
+    std::fs::write(dir.path().join("00000001FFFFFFFF00000FFF"), bytes).unwrap();
+    let end = end_of(dir.path(), first + shift);
+    assert_eq!(end.position.lsn, Lsn(base + second as u64));
+    assert!(end.why.contains("no address is left"), "{}", end.why);
+}
+
+#[test]
 fn strangers_and_bad_starts_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = Writer::new(1);
