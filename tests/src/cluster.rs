@@ -40,6 +40,8 @@ pub struct Options {
     pub dcs: String,
     /// Further entries of `proxy`, as `, key: value`.
     pub doors: String,
+    /// Further entries of `restapi`, as `, key: value`.
+    pub rest: String,
 }
 
 impl Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             extra: String::new(),
             dcs: String::new(),
             doors: String::new(),
+            rest: String::new(),
         }
     }
 }

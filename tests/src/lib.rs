@@ -5,6 +5,7 @@
 //! when it panics: processes are found below the member's own process, never by name.
 
 pub mod booted;
+pub mod calls;
 pub mod checks;
 pub mod cluster;
 pub mod dice;
@@ -19,6 +20,7 @@ pub mod member;
 pub mod net;
 pub mod pgbouncer;
 pub mod power;
+pub mod rest;
 pub mod visitor;
 pub mod volume;
 pub mod writer;

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use howdah_locks::Role;
 use howdah_locks::files::CA_KEY;
+use howdah_locks::{Role, files};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -18,6 +18,7 @@ use crate::cluster::Options;
 use crate::ground::Ground;
 use crate::keys;
 use crate::net;
+use crate::rest;
 
 /// One member of a test's cluster.
 pub struct Member {
@@ -120,8 +121,13 @@ impl Member {
         if !keys::covers(&tls, &self.host) {
             let ca = keys::authority(&self.ground.dir)?;
             keys::issue(&ca, Role::Member, &self.name, &[&self.host], &tls, self.ground.user)?;
+            let password = tls.join("rest.password");
+            files::write(&password, rest::PASSWORD, 0o600)?;
+            if let Some((uid, gid)) = self.ground.user {
+                std::os::unix::fs::chown(&password, Some(uid), Some(gid))?;
+            }
         }
-        let Options { ttl, extra, dcs, doors, .. } = options;
+        let Options { ttl, extra, dcs, doors, rest: more, .. } = options;
         fs::create_dir_all(&self.dir)?;
         let ca_key = tls.join(CA_KEY);
         let renews = match ca_key.exists() {
@@ -135,7 +141,7 @@ impl Member {
              tls: {{ ca: {tls}/ca.crt, cert: {tls}/tls.crt, key: {tls}/tls.key{renews} }}\n\
              raft:\n  data_dir: {raft}\n  self_addr: {host}:{control}\n  \
              bind_addr: {host}:{control}\n  partner_addrs: [{partners}]\n\
-             restapi: {{ listen: '{host}:{rest}', connect_address: '{host}:{rest}' }}\n\
+             restapi:\n  {{ listen: '{host}:{rest}', connect_address: '{host}:{rest}', authentication:\n    {{ username: {user}, password_file: {tls}/rest.password }}{more} }}\n\
              proxy: {{ read_write: '{host}:{write}', read_only: '{host}:{read}', threads: 1{doors} }}\n\
              postgresql:\n  listen: {host}:{pg}\n  connect_address: {host}:{pg}\n  \
              data_dir: {data}\n  bin_dir: {bin}\n  parameters:\n    shared_buffers: 16MB\n    \
@@ -150,6 +156,7 @@ impl Member {
             host = self.host,
             control = self.control_port,
             rest = self.rest_port,
+            user = rest::USER,
             write = self.write_port,
             read = self.read_port,
             pg = self.pg_port,

@@ -16,50 +16,15 @@ use howdah_rpc::control::control_client::ControlClient;
 use howdah_rpc::needs::needed;
 use howdah_rpc::raft::raft_client::RaftClient;
 use howdah_rpc::raft::{HelloRequest, JoinRequest};
+use howdah_tests::calls::{calls, refusal};
 use howdah_tests::checks::first_acks;
 use howdah_tests::keys::{SCOPE, issue, paths};
 use howdah_tests::net::{self, Net};
 use howdah_tests::{Cluster, Options, Writer, keys, wait_for};
-use prost::Message;
-use prost_types::FileDescriptorSet;
 use tonic::Code;
 use tonic::transport::Channel;
 
 const SETTLE: Duration = Duration::from_secs(60);
-const ANSWER: Duration = Duration::from_secs(3);
-
-/// Paths of all calls that a member serves, with whether the answer is a stream.
-fn calls() -> Result<Vec<(String, bool)>> {
-    let described = FileDescriptorSet::decode(howdah_rpc::DESCRIPTORS)?;
-    let mut calls = Vec::new();
-    for file in &described.file {
-        for service in &file.service {
-            for method in &service.method {
-                let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                calls.push((path, method.server_streaming()));
-            }
-        }
-    }
-    ensure!(calls.len() > 20, "{calls:?}");
-    Ok(calls)
-}
-
-/// What came of an empty request: none where it was taken, or has not come to an end in time.
-async fn refusal(channel: &Channel, path: &str, streams: bool) -> Option<tonic::Status> {
-    let path = path.parse().expect("a path");
-    let mut client = tonic::client::Grpc::new(channel.clone());
-    let call = async {
-        client.ready().await.map_err(|why| tonic::Status::unavailable(why.to_string()))?;
-        let codec = tonic_prost::ProstCodec::<(), ()>::default();
-        let request = tonic::Request::new(());
-        if streams {
-            client.server_streaming(request, path, codec).await.map(drop)
-        } else {
-            client.unary(request, path, codec).await.map(drop)
-        }
-    };
-    tokio::time::timeout(ANSWER, call).await.ok()?.err()
-}
 
 /// A holder's directory below the test's.
 fn holder(cluster: &Cluster, ca: &Authority, role: Role, name: &str) -> Result<PathBuf> {
@@ -85,7 +50,7 @@ async fn every_call_is_taken_from_those_alone_whose_role_reaches_so_far() -> Res
         let dir = holder(&cluster, &ca, role, "n9")?;
         let channel = channel(&cluster, index, &dir)?;
         for (path, streams) in calls()? {
-            let refused = refusal(&channel, &path, streams).await;
+            let refused = refusal(&channel, None, &path, streams).await;
             let by_role = refused.as_ref().is_some_and(|status| {
                 status.code() == Code::PermissionDenied && status.message().contains("takes role")
             });
@@ -107,12 +72,12 @@ async fn whoever_is_not_of_the_cluster_gets_no_answer_at_all() -> Result<()> {
     let status = "/howdah.control.v1.Control/Status";
     // No TLS.
     let open = lazy(&address, Duration::from_secs(1), &Access::Open)?;
-    ensure!(refusal(&open, status, true).await.is_some(), "without TLS it is answered");
+    ensure!(refusal(&open, None, status, true).await.is_some(), "without TLS it is answered");
     // A CA of somebody else, who believes the right one.
     let theirs = Authority::create(&cluster.ground.dir.join("theirs"), SCOPE, CA_LIFETIME)?;
     let dir = holder(&cluster, &theirs, Role::Member, "n1")?;
     files::write(&paths(&dir).ca, ca.cert(), 0o644)?;
-    let told = refusal(&channel(&cluster, 0, &dir)?, status, true).await.context("a foreign CA")?;
+    let told = refusal(&channel(&cluster, 0, &dir)?, None, status, true).await.context("a foreign CA")?;
     ensure!(told.code() != Code::PermissionDenied, "it came past the handshake: {told:?}");
     // The right CA, another cluster.
     let dir = cluster.ground.dir.join("other-cluster");
@@ -122,7 +87,7 @@ async fn whoever_is_not_of_the_cluster_gets_no_answer_at_all() -> Result<()> {
     files::write(&paths(&dir).ca, ca.cert(), 0o644)?;
     files::write(&paths(&dir).cert, &issued.cert, 0o644)?;
     files::write(&paths(&dir).key, &issued.key, 0o600)?;
-    ensure!(refusal(&channel(&cluster, 0, &dir)?, status, true).await.is_some(), "another cluster");
+    ensure!(refusal(&channel(&cluster, 0, &dir)?, None, status, true).await.is_some(), "another cluster");
     // One that has ended meanwhile.
     let dir = cluster.ground.dir.join("ended");
     let identity = Identity::new(SCOPE, Role::Admin, "late")?;
@@ -135,13 +100,13 @@ async fn whoever_is_not_of_the_cluster_gets_no_answer_at_all() -> Result<()> {
     let late = Access::Locked(Keyring::load(paths(&dir), None)?);
     wait_for("it is let in no more", Duration::from_secs(20), || async {
         let fresh = lazy(&address, Duration::from_secs(1), &late)?;
-        ensure!(refusal(&fresh, status, true).await.is_some(), "it is let in");
+        ensure!(refusal(&fresh, None, status, true).await.is_some(), "it is let in");
         Ok(())
     })
     .await?;
     // The right one is answered, and members said why they did not let the others in.
     let dir = holder(&cluster, &ca, Role::Viewer, "monitoring")?;
-    let refused = refusal(&channel(&cluster, 0, &dir)?, status, true).await;
+    let refused = refusal(&channel(&cluster, 0, &dir)?, None, status, true).await;
     ensure!(refused.is_none(), "{refused:?}");
     ensure!(cluster.members[0].log().contains("is not let in: TLS:"), "nothing is logged");
     cluster.check_logs()
@@ -230,9 +195,9 @@ async fn certificates_and_their_ca_change_under_load_and_nobody_notices() -> Res
     );
     files::write(&paths(&by_old).ca, new.cert(), 0o644)?;
     for index in 0..3 {
-        let refused = refusal(&channel(&cluster, index, &by_new)?, status, true).await;
+        let refused = refusal(&channel(&cluster, index, &by_new)?, None, status, true).await;
         ensure!(refused.is_none(), "{refused:?}");
-        let refused = refusal(&channel(&cluster, index, &by_old)?, status, true).await;
+        let refused = refusal(&channel(&cluster, index, &by_old)?, None, status, true).await;
         ensure!(refused.is_some(), "the old CA is still believed");
     }
     let marked = Instant::now();

@@ -1,40 +1,28 @@
 //! REST orders on a real cluster, what a load balancer makes of the health checks, and gRPC for tools
 //! that know nothing of howdah.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use howdah_tests::rest::{self, Ask};
 use howdah_tests::{Cluster, Haproxy, Member, Options, wait_for};
 use nix::sys::signal::Signal;
 
 const SETTLE: Duration = Duration::from_secs(60);
 
-/// Code and body of one request.
-fn send(member: &Member, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect((member.host.as_str(), member.rest_port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(40)))?;
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let code = answer.split(' ').nth(1).context("a status line")?.parse()?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    Ok((code, body.unwrap_or_default()))
+/// Code and body of one request of an operator.
+async fn send(member: &Member, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+    rest::send(member, None, Ask { method, path, body, shown: Some(rest::BASIC) }).await
 }
 
 /// The same, with the code and a word that are wanted.
-fn expect(
+async fn expect(
     member: &Member,
     (method, path, body): (&str, &str, &str),
     code: u16,
     word: &str,
 ) -> Result<()> {
-    let (found, text) = send(member, method, path, body)?;
+    let (found, text) = send(member, method, path, body).await?;
     ensure!(
         found == code && text.contains(word),
         "{method} {path} {body} at {}: {found} {text} instead of {code} {word}",
@@ -78,34 +66,34 @@ async fn orders_are_carried_out_or_refused_in_patronis_words() -> Result<()> {
         (("PUT", "/restart", ""), 405, "POST, DELETE"),
         (("POST", "/nonsense", ""), 404, "no such path"),
     ] {
-        expect(first, order, code, word)?;
+        expect(first, order, code, word).await?;
     }
-    let (code, _) = send(first, "POST", "/switchover", &" ".repeat(100_000))?;
+    let (code, _) = send(first, "POST", "/switchover", &" ".repeat(100_000)).await?;
     ensure!(code == 413, "{code} for a large body");
     ensure!(cluster.status().await?.epoch == epoch, "a refused order changed the leader");
-    expect(first, ("POST", "/reload", ""), 202, "reload scheduled")?;
-    expect(second, ("POST", "/restart", ""), 200, "restarted successfully")?;
+    expect(first, ("POST", "/reload", ""), 202, "reload scheduled").await?;
+    expect(second, ("POST", "/restart", ""), 200, "restarted successfully").await?;
     cluster.settle(SETTLE).await?;
-    expect(first, ("POST", "/restart", "{\"role\": \"primary\"}"), 200, "restarted successfully")?;
+    expect(first, ("POST", "/restart", "{\"role\": \"primary\"}"), 200, "restarted successfully").await?;
     ensure!(cluster.settle(SETTLE).await? == leader, "leadership moved");
     let order = format!("{{\"leader\": \"{}\", \"candidate\": \"{}\"}}", first.name, second.name);
-    expect(second, ("POST", "/switchover", &order), 200, "Successfully switched over to")?;
+    expect(second, ("POST", "/switchover", &order), 200, "Successfully switched over to").await?;
     ensure!(cluster.settle(SETTLE).await? == other, "{} does not lead", second.name);
     let order = format!("{{\"candidate\": \"{}\"}}", first.name);
-    expect(first, ("POST", "/failover", &order), 200, "Successfully failed over to")?;
+    expect(first, ("POST", "/failover", &order), 200, "Successfully failed over to").await?;
     ensure!(cluster.settle(SETTLE).await? == leader, "{} does not lead", first.name);
-    expect(second, ("POST", "/reinitialize", "{\"force\": true}"), 200, "reinitialize started")?;
+    expect(second, ("POST", "/reinitialize", "{\"force\": true}"), 200, "reinitialize started").await?;
     ensure!(cluster.settle(SETTLE).await? == leader, "leadership moved");
-    let (code, page) = send(first, "GET", "/metrics", "")?;
+    let (code, page) = send(first, "GET", "/metrics", "").await?;
     ensure!(code == 200 && page.contains("howdah_leader_changes_total"), "{page}");
-    let (_, page) = send(first, "GET", "/history", "")?;
+    let (_, page) = send(first, "GET", "/history", "").await?;
     let rows: serde_json::Value = serde_json::from_str(&page)?;
     ensure!(rows.as_array().is_some_and(|rows| rows.len() == 2), "{rows}");
     cluster.check_logs()
 }
 
 /// Asks every path of the table in docs/rest.md in all three methods, and compares with one column.
-fn answers_as(member: &Member, role: &str) -> Result<()> {
+async fn answers_as(member: &Member, role: &str) -> Result<()> {
     let page = include_str!("../../docs/rest.md");
     let mut lines = page.lines().skip_while(|line| !line.starts_with("```table")).skip(1);
     let head: Vec<&str> = lines.next().context("a table")?.split_whitespace().collect();
@@ -115,7 +103,7 @@ fn answers_as(member: &Member, role: &str) -> Result<()> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (path, wanted) = (words[0], words[column].parse::<u16>()?);
         for method in ["GET", "HEAD", "OPTIONS"] {
-            let (code, body) = send(member, method, path, "")?;
+            let (code, body) = send(member, method, path, "").await?;
             asked += 1;
             if code != wanted {
                 wrong.push(format!("{method} {path}: {code} instead of {wanted}"));
@@ -132,7 +120,7 @@ fn answers_as(member: &Member, role: &str) -> Result<()> {
 
 async fn comes_to_answer_as(member: &Member, role: &str) -> Result<()> {
     wait_for(&format!("{} answers as {role}", member.name), SETTLE, || async {
-        answers_as(member, role)
+        answers_as(member, role).await
     })
     .await
 }
@@ -157,7 +145,7 @@ async fn every_path_answers_as_the_table_says_on_real_members() -> Result<()> {
     cluster.settle(SETTLE).await?;
 
     let member = &cluster.members[second];
-    expect(member, ("POST", "/reinitialize", ""), 200, "reinitialize started")?;
+    expect(member, ("POST", "/reinitialize", ""), 200, "reinitialize started").await?;
     let copier = wait_for("a copy is under way", SETTLE, || async {
         let processes = member.processes();
         let found = processes.iter().find(|process| process.title.contains("pg_basebackup"));
@@ -173,7 +161,7 @@ async fn every_path_answers_as_the_table_says_on_real_members() -> Result<()> {
     cluster.options.extra = "tags: { zone: a, nofailover: true }\n".into();
     cluster.configure()?;
     for member in [second, third] {
-        expect(&cluster.members[member], ("POST", "/reload", ""), 202, "reload")?;
+        expect(&cluster.members[member], ("POST", "/reload", ""), 202, "reload").await?;
     }
     cluster.members[leader].kill_node();
     comes_to_answer_as(&cluster.members[second], "leaderless").await?;

@@ -23,6 +23,7 @@ pub mod fuzzing;
 pub mod jobs;
 pub mod locks;
 pub mod order;
+mod passwords;
 pub mod peers;
 pub mod reload;
 pub mod rest;

@@ -1,7 +1,7 @@
 //! Reading the configuration again while everything runs.
 //!
 //! Place: a job of the loop, begun by SIGHUP or an operator. Tags, PostgreSQL parameters, pg_hba
-//! and pg_ident lines are taken at once; what else changed is named, and waits for a restart of howdah. A file
+//! and pg_ident lines, and passwords of replication and rewinding are taken at once; what else changed is named, and waits for a restart of howdah. A file
 //! with a mistake in it changes nothing.
 
 use std::collections::BTreeSet;
@@ -61,6 +61,14 @@ pub(crate) async fn reload(context: &Context) -> Result<Reloaded, String> {
     config.postgresql.parameters = new.postgresql.parameters;
     config.postgresql.pg_hba = new.postgresql.pg_hba;
     config.postgresql.pg_ident = new.postgresql.pg_ident;
+    let (roles, given) = (&mut config.postgresql.authentication, new.postgresql.authentication);
+    if roles.replication.username == given.replication.username {
+        roles.replication.password = given.replication.password;
+    }
+    if roles.rewind.username == given.rewind.username {
+        roles.rewind.password = given.rewind.password;
+    }
+    roles.monitoring = given.monitoring;
     elephant.set_current(config);
     let written = write_files(context).await;
     match written {
@@ -102,14 +110,32 @@ fn taken(old: &Config, new: &Config) -> Vec<String> {
     if old.postgresql.pg_ident != new.postgresql.pg_ident {
         keys.push("postgresql.pg_ident".into());
     }
+    let passwords = |config: &Config| {
+        let roles = &config.postgresql.authentication;
+        [("replication", roles.replication.clone()), ("rewind", roles.rewind.clone())]
+    };
+    for ((role, before), (_, after)) in passwords(old).into_iter().zip(passwords(new)) {
+        if before.username == after.username && before.password != after.password {
+            keys.push(format!("postgresql.authentication.{role}.password"));
+        }
+    }
+    if old.postgresql.authentication.monitoring != new.postgresql.authentication.monitoring {
+        keys.push("postgresql.authentication.monitoring".into());
+    }
     let tags: BTreeSet<&String> = old.tags.all.keys().chain(new.tags.all.keys()).collect();
     let tags = tags.into_iter().filter(|tag| old.tags.all.get(*tag) != new.tags.all.get(*tag));
     keys.extend(tags.map(|tag| format!("tags.{tag}")));
     keys
 }
 
-/// Keys that differ and are read at start only. Secrets differ unseen: they are read from their
-/// files whenever they are used.
+/// Names of the roles that are read at start only.
+fn users(config: &Config) -> String {
+    let roles = &config.postgresql.authentication;
+    let names = [&roles.superuser, &roles.replication, &roles.rewind].map(|role| &role.username);
+    format!("{names:?} {:?}", roles.superuser)
+}
+
+/// Keys that differ and are read at start only.
 fn left(old: &Config, new: &Config) -> Vec<String> {
     let sections = |config: &Config| {
         [
@@ -129,7 +155,7 @@ fn left(old: &Config, new: &Config) -> Vec<String> {
                 format!("{:?} {}", config.postgresql.listen_hosts, config.postgresql.port),
             ),
             ("postgresql.connect_address", config.postgresql.connect_address.to_string()),
-            ("postgresql.authentication", format!("{:?}", config.postgresql.authentication)),
+            ("postgresql.authentication", users(config)),
         ]
     };
     let (before, after) = (sections(old), sections(new));

@@ -1,19 +1,20 @@
 //! Puts the agent together, runs it, and takes it apart again.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use howdah_consensus::{Node, OpenError, Options};
-use howdah_core::{Command, Member, Secrets, Timings};
+use howdah_core::{Command, Member, Timings};
 use howdah_guard::client::GuardClient;
 use howdah_guard::wire::Event;
 use howdah_postgres::install::Install;
-use howdah_rpc::access::Access;
+use howdah_rpc::access::{Access, Tokens};
 use howdah_rpc::control::control_server::ControlServer;
 use howdah_rpc::doorkeeper::Doorkeeper;
-use howdah_rpc::incoming::incoming;
+use howdah_rpc::incoming::{Door, incoming, local};
 use howdah_rpc::peer::peer_server::PeerServer;
+use nix::sys::resource::{Resource, setrlimit};
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -23,14 +24,19 @@ use crate::config::Config;
 use crate::elephant::Elephant;
 use crate::front::Front;
 use crate::locks;
+use crate::passwords;
 use crate::order::Orders;
 use crate::peers::Listener;
 use crate::services::control::Desk;
+use crate::rest::Rest;
 use crate::services::peer::PeerService;
+use crate::services::rights::{self, Book};
 use crate::shell::{Context, End, News, Shell, put};
 
 /// What this version of howdah understands of the log.
 const FEATURE_LEVEL: u32 = 1;
+/// Calls at once on one connection; a member needs a handful.
+const STREAMS: u32 = 256;
 /// Voters at most; further members follow without a vote.
 const VOTERS_MAX: usize = 5;
 /// A disk that hangs must not keep an agent from ending, nor another one from beginning.
@@ -61,6 +67,10 @@ pub fn run(
 ) -> ExitCode {
     #[cfg(feature = "sabotage")]
     rail_off_by_environment();
+    // Keys and passwords are in this process's memory. PostgreSQL is the guard's child, and keeps its own limit.
+    if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
+        tracing::warn!(%error, "a core dump of the agent could have secrets in it");
+    }
     // One thread: an agent mostly wakes up for a moment, and handing work between threads would cost
     // more than the work. What blocks for long (the store's writer, rewinds, walks over WAL) has
     // threads of its own.
@@ -181,8 +191,9 @@ impl Agent {
         let (shell, outbox) = Shell::new(context.clone());
         let counters = context.counters.clone();
         let data_dir = context.config.postgresql.data_dir.clone();
-        let orders_from_anywhere =
-            context.config.insecure || matches!(context.access, Access::Open);
+        let roles = &context.config.postgresql.authentication;
+        let passwords_configured =
+            roles.replication.password.is_some() || roles.rewind.password.is_some();
         let desk = Desk {
             me,
             node: node.clone(),
@@ -192,7 +203,7 @@ impl Agent {
             clock: clock.clone(),
             counters,
             data_dir,
-            orders_from_anywhere,
+            passwords_configured,
         };
         let mut front = Front::open(&context.config).await.map_err(other)?;
         let mut tasks = services(&context, &desk).await.map_err(other)?;
@@ -200,6 +211,7 @@ impl Agent {
         let (every, limit) = (timings.ttl / 10, timings.probe_timeout);
         tasks.push(tokio::spawn(elephant.clone().watch(clock, every, limit, outbox.clone())));
         tasks.push(tokio::spawn(announce(context.clone())));
+        tasks.push(tokio::spawn(passwords::keep(context.clone())));
         tasks.extend(front.begin(&context));
         if let Access::Locked(keyring) = &context.access {
             tasks.push(tokio::spawn(locks::keep(keyring.clone(), context.clone())));
@@ -321,38 +333,75 @@ async fn services(context: &Arc<Context>, desk: &Desk) -> Result<Vec<JoinHandle<
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| format!("the reflection service: {error}"))?;
-    let grpc = incoming(grpc, context.access.clone());
-    let rest = axum::serve::ListenerExt::tap_io(rest, |stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a REST connection answers with delay");
-        }
-    });
-    let server = tonic::transport::Server::builder()
-        // Clients look after their connections themselves, and sooner; this only clears up behind
-        // those that vanished.
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .layer(Doorkeeper)
+    let clock = context.clock.clone();
+    let tokens: Arc<dyn Tokens> = Arc::new(Book { node: context.node.clone(), clock });
+    let server = |keeper: Doorkeeper| {
+        tonic::transport::Server::builder()
+            // Clients look after their connections themselves, and sooner; this only clears up behind
+            // those that vanished.
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .max_concurrent_streams(Some(STREAMS))
+            .layer(keeper)
+    };
+    let keeper = Doorkeeper::new(tokens.clone());
+    let members = server(keeper.clone())
         .add_service(context.node.service())
         .add_service(PeerServer::new(peer))
         .add_service(ControlServer::new(desk.clone()))
-        .add_service(health)
-        .add_service(reflection)
-        .serve_with_incoming(grpc);
-    let router = crate::rest::router(desk.clone());
-    Ok(vec![
-        tokio::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!("gRPC ended: {error}");
+        .add_service(health.clone())
+        .add_service(reflection.clone())
+        .serve_with_incoming(incoming(
+            grpc,
+            context.access.clone(),
+            Door::Grpc(tokens.clone()),
+        ));
+    let mut tasks = vec![tokio::spawn(async move {
+        if let Err(error) = members.await {
+            tracing::error!("gRPC ended: {error}");
+        }
+    })];
+    if let Some(socket) = socket(config) {
+        let people = server(keeper)
+            .add_service(ControlServer::new(desk.clone()))
+            .add_service(health)
+            .add_service(reflection)
+            .serve_with_incoming(local(socket));
+        tasks.push(tokio::spawn(async move {
+            if let Err(error) = people.await {
+                tracing::error!("the control socket ended: {error}");
             }
-        }),
-        tokio::spawn(async move {
-            if let Err(error) =
-                axum::serve(rest, router.into_make_service_with_connect_info::<SocketAddr>()).await
-            {
-                tracing::error!("REST ended: {error}");
-            }
-        }),
-    ])
+        }));
+    }
+    let insecure = config.insecure || matches!(context.access, Access::Open);
+    let by_tls = if config.restapi.tls { context.access.clone() } else { Access::Open };
+    let config = Arc::new(config.restapi.clone());
+    let router = crate::rest::router(Rest { desk: desk.clone(), tokens, config, insecure });
+    tasks.push(tokio::spawn(crate::rest::serve::serve(rest, by_tls, router)));
+    Ok(tasks)
+}
+
+/// The socket for root and howdah's own user on this machine. Whoever can enter its directory is one of them; the kernel is asked
+/// all the same.
+fn socket(config: &Config) -> Option<UnixListener> {
+    let path = config.control_socket();
+    if let Err(error) = howdah_postgres::prepare::socket_dir(&config.socket_dir()) {
+        tracing::warn!(%error, "there is no control socket; commands go over TCP");
+        return None;
+    }
+    // One that a killed agent left; the store's lock says that no other agent lives.
+    if let Err(error) = std::fs::remove_file(&path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "there will be no control socket");
+        return None;
+    }
+    match UnixListener::bind(&path) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "there is no control socket; commands go over TCP");
+            None
+        }
+    }
 }
 
 /// The guard's events come on a thread of their own.
@@ -384,7 +433,7 @@ async fn announce(context: Arc<Context>) {
                 let (name, at) = (context.me.clone(), context.clock.wall());
                 put(&context, Command::UpsertMember { name, member: me, at }, limit).await
             } else if state.secrets.is_none() {
-                put(&context, Command::SetSecrets { secrets: draw_secrets() }, limit).await
+                put(&context, Command::SetSecrets { secrets: rights::draw() }, limit).await
             } else {
                 Ok(())
             };
@@ -402,14 +451,6 @@ async fn announce(context: Arc<Context>) {
     }
 }
 
-fn draw_secrets() -> Secrets {
-    let draw = || {
-        let words: [u64; 3] = rand::random();
-        words.map(|word| format!("{word:016x}")).concat()
-    };
-    Secrets { replication: draw(), rewind: draw() }
-}
-
 fn member(context: &Context, node_id: howdah_core::NodeId) -> Member {
     let config = context.elephant.current();
     let tags = &config.tags;
@@ -419,7 +460,11 @@ fn member(context: &Context, node_id: howdah_core::NodeId) -> Member {
         node_id,
         control_address: config.raft.self_addr.clone(),
         postgres_address: config.postgresql.connect_address.to_string(),
-        api_url: format!("http://{}/patroni", config.restapi.connect_address),
+        api_url: format!(
+            "{}://{}/patroni",
+            if config.restapi.tls { "https" } else { "http" },
+            config.restapi.connect_address
+        ),
         tags: howdah_core::Tags {
             nofailover: tags.nofailover,
             noloadbalance: tags.noloadbalance,

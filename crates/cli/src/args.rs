@@ -4,6 +4,7 @@ mod front;
 mod init;
 mod operate;
 mod pki;
+mod rights;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ pub use operate::{
     Role, WaitArgs,
 };
 pub use pki::{Holder, PkiCommand, PkiInitArgs, PkiIssueArgs, PkiRenewArgs, PkiStatusArgs, days};
+pub use rights::{TokenCommand, TokenCreateArgs, TokenRevokeArgs, TokenRole};
 
 /// Automatic failover for PostgreSQL without an outside store.
 #[derive(Debug, Parser)]
@@ -51,6 +53,12 @@ pub struct Global {
     /// Certificate, key and CA to show, a directory as `howdah pki issue` writes it; else those of the configuration
     #[arg(long, value_name = "DIR", env = "HOWDAH_KEYS", global = true)]
     pub keys: Option<PathBuf>,
+    /// File with a bearer token, closed to others: instead of a certificate
+    #[arg(long, value_name = "FILE", env = "HOWDAH_TOKEN_FILE", global = true)]
+    pub token_file: Option<PathBuf>,
+    /// With --token-file: certificates of the CA that members are believed by; else tls.ca of the configuration
+    #[arg(long, value_name = "FILE", env = "HOWDAH_CA", global = true)]
+    pub ca: Option<PathBuf>,
     /// Form of the output
     #[arg(short = 'o', long, value_enum, default_value_t, global = true)]
     pub output: Format,
@@ -174,6 +182,15 @@ pub enum Command {
     /// Certificates: a cluster's own CA, and what it issues
     #[command(subcommand)]
     Pki(PkiCommand),
+    /// Bearer tokens: for scripts and for people without a certificate
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Orders that were given: who, from where, what, and how it ended
+    #[command(after_long_help = "Examples:\n  howdah audit\n  howdah audit -o json")]
+    Audit,
+    /// New passwords for replication and rewinding, while everything runs
+    #[command(after_long_help = "Examples:\n  howdah rotate-passwords")]
+    RotatePasswords,
     /// What is wrong, here and in the cluster, and how to mend it
     #[command(after_long_help = "Examples:\n  howdah doctor\n  howdah doctor -o json")]
     Doctor,

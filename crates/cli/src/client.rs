@@ -8,19 +8,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use howdah_agent::config::{Config, DEFAULT_PATH, HostPort};
-use howdah_locks::{Keyring, Paths};
+use howdah_locks::{Keyring, Paths, Visitor, files};
 use howdah_rpc::access::Access;
 use howdah_rpc::channel;
 use howdah_rpc::control::control_client::ControlClient;
 use howdah_rpc::control::{ClusterStatus, StatusRequest};
 use tokio::task::JoinSet;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use crate::args::Global;
 use crate::failure::Failure;
 
-/// The generated client over a plain channel.
-pub type Client = ControlClient<Channel>;
+/// The generated client, which shows a token where there is one.
+pub type Client = ControlClient<InterceptedService<Channel, Shown>>;
 
 /// How long one member may take to answer before it counts as silent.
 const ANSWER: Duration = Duration::from_millis(2000);
@@ -40,41 +43,126 @@ pub struct Reached {
 /// Whom to ask, and what to show them.
 #[derive(Clone, Debug)]
 pub struct Endpoints {
-    /// HOST:PORT of members.
+    /// HOST:PORT of members; the first may be the socket of the one on this machine.
     pub addresses: Vec<String>,
     /// The own certificate, where there is one.
     pub access: Access,
+    /// The token, where there is one.
+    pub shown: Shown,
 }
 
-/// Whom to ask: `--endpoint`, else the configuration file's members, else the local default; and the certificate to show them:
-/// that of `--keys`, else the configuration's.
+/// A token that goes with each call.
+#[derive(Clone, Debug, Default)]
+pub struct Shown(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Shown {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl Shown {
+    fn read(file: &Path) -> Result<Self, Failure> {
+        let usage = |why: String| Failure::Usage(format!("--token-file: {why}"));
+        let text = files::read_key(file).map_err(|why| usage(why.to_string()))?;
+        let value = format!("Bearer {}", text.trim()).parse::<MetadataValue<Ascii>>();
+        let mut value =
+            value.map_err(|_| usage(format!("{} holds no token", file.display())))?;
+        value.set_sensitive(true);
+        Ok(Self(Some(value)))
+    }
+}
+
+impl Endpoints {
+    /// These, by what is shown once.
+    pub fn new(addresses: Vec<String>, access: Access) -> Self {
+        Self { addresses, access, shown: Shown::default() }
+    }
+
+    fn client(&self, address: &str) -> Result<Client, String> {
+        let channel = channel::lazy(address, CONNECT, &self.access);
+        let channel = channel.map_err(|error| error.to_string())?;
+        Ok(ControlClient::with_interceptor(channel, self.shown.clone()))
+    }
+}
+
+/// Whom to ask: `--endpoint`, else the socket of the configuration file's member and all its members' addresses, else the local
+/// default; and what to show them: the token, or the certificate of `--keys`, else the configuration's.
 ///
 /// # Errors
-/// `Failure::Usage` if the configuration file or the keys that were named cannot be used.
+/// `Failure::Usage` if the configuration file, the keys or the token that were named cannot be used.
 pub fn endpoints(global: &Global) -> Result<Endpoints, Failure> {
     let file = match &global.config {
         Some(file) => Some(file.as_path()),
         None => Some(Path::new(DEFAULT_PATH)).filter(|path| path.exists()),
     };
+    let shows = global.keys.is_some() || (global.token_file.is_some() && global.ca.is_some());
     // Whoever says both whom to ask and what to show needs no configuration.
-    let enough = global.endpoint.is_some() && (global.keys.is_some() || global.config.is_none());
+    let enough = global.endpoint.is_some() && (shows || global.config.is_none());
     let config = match file.filter(|_| !enough) {
         None => None,
         Some(file) => {
             Some(Config::load(file).map_err(|error| Failure::Usage(error.to_string()))?.0)
         }
     };
-    let addresses = match (addresses(global)?, &config) {
+    if let Some(file) = &global.token_file {
+        let addresses = remote(global, config.as_ref())?;
+        return Ok(Endpoints {
+            addresses,
+            access: visitor(global, config.as_ref())?,
+            shown: Shown::read(file)?,
+        });
+    }
+    let mut addresses = remote(global, config.as_ref())?;
+    let (Some(config), None) = (&config, &global.keys) else {
+        let scope = config.as_ref().map(|config| config.scope.as_str());
+        let access = match &global.keys {
+            Some(dir) => keys(dir, scope)?,
+            None => Access::Open,
+        };
+        return Ok(Endpoints::new(addresses, access));
+    };
+    // Root and howdah's own user need nothing else on a member's machine.
+    let socket = config.control_socket();
+    let local = global.endpoint.is_none() && socket.exists();
+    let access = match access(config) {
+        Err(_) if local => Access::Open,
+        access => access?,
+    };
+    if local {
+        addresses.insert(0, format!("{}{}", channel::SOCKET, socket.display()));
+    }
+    Ok(Endpoints::new(addresses, access))
+}
+
+fn remote(global: &Global, config: Option<&Config>) -> Result<Vec<String>, Failure> {
+    Ok(match (addresses(global)?, config) {
         (Some(addresses), _) => addresses,
         (None, Some(config)) => config.control_addresses(),
         (None, None) => vec![FALLBACK.to_owned()],
+    })
+}
+
+/// Whom the holder of a token believes.
+fn visitor(global: &Global, config: Option<&Config>) -> Result<Access, Failure> {
+    if global.keys.is_some() {
+        let text = "--keys and --token-file are two ways to show who you are; give one of them";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    let ca = match (&global.ca, config) {
+        (Some(file), _) => file.clone(),
+        (None, Some(Config { tls: Some(paths), .. })) => paths.ca.clone(),
+        (None, Some(_)) => return Ok(Access::Open),
+        (None, None) => {
+            let text = "--token-file: name the CA that members are believed by, too: --ca FILE";
+            return Err(Failure::Usage(text.to_owned()));
+        }
     };
-    let access = match (&global.keys, &config) {
-        (Some(dir), _) => keys(dir, config.as_ref().map(|config| config.scope.as_str()))?,
-        (None, Some(config)) => access(config)?,
-        (None, None) => Access::Open,
-    };
-    Ok(Endpoints { addresses, access })
+    let visitor = Visitor::load(&ca).map_err(|why| Failure::Usage(format!("--ca: {why}")))?;
+    Ok(Access::Visitor(visitor))
 }
 
 /// The keys of a configuration.
@@ -105,7 +193,7 @@ fn addresses(global: &Global) -> Result<Option<Vec<String>>, Failure> {
             return Err(Failure::Usage("--endpoint is empty; write HOST:PORT".to_owned()));
         }
         for endpoint in &endpoints {
-            if HostPort::parse(endpoint).is_none() {
+            if !endpoint.starts_with(channel::SOCKET) && HostPort::parse(endpoint).is_none() {
                 let what = format!("--endpoint: `{endpoint}` is no address; write HOST:PORT");
                 return Err(Failure::Usage(what));
             }
@@ -122,11 +210,11 @@ fn addresses(global: &Global) -> Result<Option<Vec<String>>, Failure> {
 pub async fn reach(endpoints: &Endpoints) -> Result<Reached, Failure> {
     let mut asked = JoinSet::new();
     for (nth, endpoint) in endpoints.addresses.iter().enumerate() {
-        let (endpoint, access) = (endpoint.clone(), endpoints.access.clone());
+        let (endpoint, endpoints) = (endpoint.clone(), endpoints.clone());
         let delay = HEAD_START * u32::try_from(nth).unwrap_or(u32::MAX);
         asked.spawn(async move {
             tokio::time::sleep(delay).await;
-            let answer = tokio::time::timeout(ANSWER, ask(&endpoint, &access)).await;
+            let answer = tokio::time::timeout(ANSWER, ask(&endpoint, &endpoints)).await;
             answer.unwrap_or_else(|_| Err("no answer".to_owned())).map_err(|why| (endpoint, why))
         });
     }
@@ -145,8 +233,10 @@ pub async fn reach(endpoints: &Endpoints) -> Result<Reached, Failure> {
     second_best.ok_or_else(|| {
         silent.sort();
         let keys = match endpoints.access {
-            Access::Open => "; a cluster with certificates answers whoever shows one: --keys",
-            Access::Locked(_) => "",
+            Access::Open => {
+                "; a cluster with certificates answers whoever shows one, or a token: --keys, --token-file"
+            }
+            Access::Locked(_) | Access::Visitor(_) => "",
         };
         Failure::Error(format!(
             "no member answers ({}); check --endpoint or -c, and that `howdah run` is running \
@@ -156,9 +246,8 @@ pub async fn reach(endpoints: &Endpoints) -> Result<Reached, Failure> {
     })
 }
 
-async fn ask(endpoint: &str, access: &Access) -> Result<Reached, String> {
-    let channel = channel::lazy(endpoint, CONNECT, access).map_err(|error| error.to_string())?;
-    let mut client = ControlClient::new(channel);
+async fn ask(endpoint: &str, endpoints: &Endpoints) -> Result<Reached, String> {
+    let mut client = endpoints.client(endpoint)?;
     let answer = client.status(StatusRequest { watch: false }).await;
     let mut stream = answer.map_err(|status| plain(&status))?.into_inner();
     match stream.message().await {
@@ -174,11 +263,10 @@ async fn ask(endpoint: &str, access: &Access) -> Result<Reached, String> {
 /// Why it did not answer, in words.
 pub async fn ask_one<T>(
     address: &str,
-    access: &Access,
+    endpoints: &Endpoints,
     question: impl AsyncFnOnce(&mut Client) -> Result<tonic::Response<T>, tonic::Status>,
 ) -> Result<T, String> {
-    let channel = channel::lazy(address, CONNECT, access).map_err(|why| why.to_string())?;
-    let mut client = ControlClient::new(channel);
+    let mut client = endpoints.client(address)?;
     match tokio::time::timeout(ANSWER, question(&mut client)).await {
         Ok(answer) => answer.map(tonic::Response::into_inner).map_err(|status| plain(&status)),
         Err(_) => Err("no answer".to_owned()),
@@ -206,6 +294,8 @@ mod tests {
             config: config.map(Into::into),
             endpoint: endpoint.map(str::to_owned),
             keys: None,
+            token_file: None,
+            ca: None,
             output: Format::Table,
         }
     }
@@ -225,7 +315,7 @@ mod tests {
         let address = free.local_addr().unwrap().to_string();
         drop(free);
         let addresses = vec![address.clone(), "no-port".to_owned()];
-        let failure = reach(&Endpoints { addresses, access: Access::Open }).await.err().unwrap();
+        let failure = reach(&Endpoints::new(addresses, Access::Open)).await.err().unwrap();
         let text = failure.to_string();
         assert!(text.contains(&address) && text.contains("refused"), "{text}");
         assert!(text.contains("no-port"), "{text}");

@@ -238,6 +238,11 @@ fn brief(command: &Command) -> String {
             format!("barrier epoch={epoch} at={lsn} acks={demand}")
         }
         Command::SetPause { paused, .. } => format!("set-pause {paused}"),
+        Command::RotateSecrets { seen, .. } => format!("rotate-secrets seen={seen}"),
+        Command::GrantToken { name, .. } => format!("grant-token {name}"),
+        Command::RevokeToken { name, .. } => format!("revoke-token {name}"),
+        Command::BeginAudit { audit } => format!("begin-audit {}", audit.what),
+        Command::EndAudit { end, .. } => format!("end-audit done={}", end.done),
         Command::SetFence { member, fenced, .. } => format!("set-fence {member} {fenced}"),
     }
 }

@@ -12,6 +12,7 @@ use crate::ids::{
 };
 use crate::lineage::HistoryConflict;
 use crate::record::{Ballot, LeaseState, Member, OpenReason, Secrets};
+use crate::rights::{Audit, AuditEnd, TOKENS_MAX, Token};
 use crate::settings::Settings;
 use crate::sync::{Demand, Pair};
 
@@ -234,6 +235,41 @@ pub enum Command {
         /// When.
         at: WallTime,
     },
+    /// New secrets in place of those that the proposer saw.
+    RotateSecrets {
+        /// The secrets.
+        secrets: Secrets,
+        /// Version of those that it saw.
+        seen: u64,
+        /// When.
+        at: WallTime,
+    },
+    /// A token is good from now on.
+    GrantToken {
+        /// Its name.
+        name: String,
+        /// What it is good for, and its hash.
+        token: Token,
+    },
+    /// A token is good no more.
+    RevokeToken {
+        /// Its name.
+        name: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Somebody gave an order.
+    BeginAudit {
+        /// Who, and what.
+        audit: Audit,
+    },
+    /// An order ended.
+    EndAudit {
+        /// Which.
+        id: u64,
+        /// How.
+        end: AuditEnd,
+    },
     /// A pending hand-over is given up.
     CancelSwitchover {
         /// Epoch that it belongs to.
@@ -298,6 +334,21 @@ pub enum Rejection {
     /// The secrets were set before.
     #[error("the secrets were set before")]
     SecretsSet,
+    /// Other secrets than the proposer saw are in force.
+    #[error("the secrets are at version {0} by now")]
+    OtherSecrets(u64),
+    /// A token of this name is there.
+    #[error("there is a token {0} already; revoke it first, or choose another name")]
+    TokenThere(String),
+    /// No such token.
+    #[error("there is no token {0}; `howdah token list` shows them")]
+    UnknownToken(String),
+    /// More tokens than a cluster may have.
+    #[error("there are {TOKENS_MAX} tokens already; revoke one that nobody uses")]
+    TooManyTokens,
+    /// An order that is not kept, or never was.
+    #[error("no such order is recorded")]
+    NoSuchAudit,
     /// The node was removed for good.
     #[error("node {0} was removed from the group; its member must come back as a new node")]
     Retired(NodeId),
@@ -458,10 +509,15 @@ impl Command {
             | Command::Failover { at, .. }
             | Command::SetPause { at, .. }
             | Command::SetFence { at, .. }
+            | Command::RotateSecrets { at, .. }
+            | Command::RevokeToken { at, .. }
             | Command::RequestSwitchover { at, .. }
             | Command::CancelSwitchover { at, .. }
             | Command::TransferLease { at, .. }
             | Command::TakeBack { at, .. } => *at = now,
+            Command::GrantToken { token, .. } => token.made = now,
+            Command::BeginAudit { audit } => audit.at = now,
+            Command::EndAudit { end, .. } => end.at = now,
             Command::FoundGroup { .. }
             | Command::RetireNode { .. }
             | Command::SetSecrets { .. }

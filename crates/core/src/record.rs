@@ -328,6 +328,10 @@ pub enum EventKind {
     Fence,
     /// Whom commits wait for was changed.
     Sync,
+    /// Who may do what was changed.
+    Rights,
+    /// Somebody gave an order; this is how it ended.
+    Order,
 }
 
 impl std::fmt::Display for EventKind {
@@ -345,6 +349,8 @@ impl std::fmt::Display for EventKind {
             EventKind::Pause => "pause",
             EventKind::Fence => "fence",
             EventKind::Sync => "sync",
+            EventKind::Rights => "rights",
+            EventKind::Order => "order",
         })
     }
 }
@@ -378,6 +384,9 @@ pub struct Secrets {
     pub replication: String,
     /// Password of the rewind role.
     pub rewind: String,
+    /// One more with each replacement.
+    #[serde(default)]
+    pub version: u64,
 }
 
 impl std::fmt::Debug for Secrets {

@@ -16,6 +16,7 @@ use crate::record::{
     Bootstrap, Change, Election, Event, EventKind, FailoverWish, LeaderRecord, LeaseState, Member,
     Secrets, Switchover, Transfer,
 };
+use crate::rights::{Audit, Token};
 use crate::settings::Settings;
 use crate::sync::{Pair, Standby};
 
@@ -120,6 +121,10 @@ pub struct ClusterState {
     pub fenced: BTreeSet<MemberName>,
     /// Changes of leader, oldest first.
     pub changes: VecDeque<Change>,
+    /// Tokens by name.
+    pub tokens: BTreeMap<String, Token>,
+    /// Orders that were given, oldest first.
+    pub audits: VecDeque<Audit>,
     /// Events, oldest first.
     pub events: VecDeque<Event>,
 }

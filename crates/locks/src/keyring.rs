@@ -90,8 +90,12 @@ pub enum KeyringError {
 /// What was read last.
 #[derive(Debug)]
 pub struct Loaded {
-    /// For those who connect.
+    /// For those who connect with a certificate.
     pub server: Arc<ServerConfig>,
+    /// For those too who have none, and show a token with each call.
+    pub guests: Arc<ServerConfig>,
+    /// For those who come to REST, with a certificate or without.
+    pub rest: Arc<ServerConfig>,
     /// To connect with.
     pub client: Arc<ClientConfig>,
     /// Who this is.
@@ -191,8 +195,10 @@ pub fn holder(certificate: &CertificateDer<'_>) -> Option<Identity> {
     identity(certificate).ok()
 }
 
-/// gRPC alone is spoken.
-const ALPN: &[u8] = b"h2";
+/// gRPC.
+pub(crate) const H2: &[u8] = b"h2";
+/// REST.
+const HTTP: &[u8] = b"http/1.1";
 
 fn load(paths: &Paths) -> Result<Loaded, KeyringError> {
     let content = |path: &PathBuf, why: &dyn std::fmt::Display| KeyringError::Content {
@@ -220,50 +226,64 @@ fn load(paths: &Paths) -> Result<Loaded, KeyringError> {
     let identity = cert.identity.clone().map_err(nobody)?;
     let key = PrivateKeyDer::from_pem_slice(key_text.as_bytes());
     let key = key.map_err(|why| content(&paths.key, &format!("no private key in it: {why}")))?;
-    let (server, client) = configs(roots, &identity.scope, chain, key)
+    let configs = configs(roots, &identity.scope, &chain, &key)
         .map_err(|why| content(&paths.key, &format!("not the key of the certificate: {why}")))?;
+    let [server, guests, rest] = configs.servers;
+    let client = configs.client;
     // Of the key a hash would do; it is compared within this process alone.
     let text = format!("{ca_text}\n{cert_text}");
-    Ok(Loaded { server, client, identity, cert, ca, text })
+    Ok(Loaded { server, guests, rest, client, identity, cert, ca, text })
 }
 
-fn certificates(path: &Path, text: &str) -> Result<Vec<CertificateDer<'static>>, KeyringError> {
+pub(crate) fn certificates(path: &Path, text: &str) -> Result<Vec<CertificateDer<'static>>, KeyringError> {
     CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|why| {
         KeyringError::Content { path: path.to_owned(), why: format!("not PEM: {why}") }
     })
 }
 
+/// What one set of files makes.
+struct Configs {
+    servers: [Arc<ServerConfig>; 3],
+    client: Arc<ClientConfig>,
+}
+
 fn configs(
     roots: RootCertStore,
     scope: &str,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<(Arc<ServerConfig>, Arc<ClientConfig>), String> {
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+) -> Result<Configs, String> {
     let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
     let roots = Arc::new(roots);
-    let inner = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
-    let inner = inner.build().map_err(|why| why.to_string())?;
-    let clients = Arc::new(Clients { inner, scope: scope.to_owned() });
+    let server = |mandatory: bool, protocol: &[u8]| {
+        let inner = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+        let inner = inner.build().map_err(|why| why.to_string())?;
+        let clients = Arc::new(Clients { inner, scope: scope.to_owned(), mandatory });
+        let told = |why: rustls::Error| why.to_string();
+        let mut server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(told)?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(chain.to_vec(), key.clone_key())
+            .map_err(told)?;
+        server.alpn_protocols = vec![protocol.to_vec()];
+        // A resumed session would go on believing what a reload has taken away.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+        Ok::<_, String>(Arc::new(server))
+    };
+    let servers = [server(true, H2)?, server(false, H2)?, server(false, HTTP)?];
     let told = |why: rustls::Error| why.to_string();
-    let mut server = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(told)?
-        .with_client_cert_verifier(clients)
-        .with_single_cert(chain.clone(), key.clone_key())
-        .map_err(told)?;
-    server.alpn_protocols = vec![ALPN.to_vec()];
-    // A resumed session would go on believing what a reload has taken away.
-    server.session_storage = Arc::new(NoServerSessionStorage {});
-    server.send_tls13_tickets = 0;
-    let servers = Arc::new(Servers { roots, scope: scope.to_owned(), provider: provider.clone() });
+    let scope = Some(scope.to_owned());
+    let verifier = Arc::new(Servers { roots, scope, provider: provider.clone() });
     let mut client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(told)?
         .dangerous()
-        .with_custom_certificate_verifier(servers)
-        .with_client_auth_cert(chain, key)
+        .with_custom_certificate_verifier(verifier)
+        .with_client_auth_cert(chain.to_vec(), key.clone_key())
         .map_err(told)?;
-    client.alpn_protocols = vec![ALPN.to_vec()];
+    client.alpn_protocols = vec![H2.to_vec()];
     client.resumption = Resumption::disabled();
-    Ok((Arc::new(server), Arc::new(client)))
+    Ok(Configs { servers, client: Arc::new(client) })
 }

@@ -16,10 +16,13 @@ pub mod keyring;
 pub mod look;
 mod pair;
 pub mod renewal;
+pub mod token;
 mod verify;
+mod visitor;
 
 pub use authority::{Authority, AuthorityError, Wanted};
 pub use identity::{Identity, Role};
 pub use keyring::{Keyring, KeyringError, Paths};
 pub use renewal::Renewal;
 pub use verify::told;
+pub use visitor::Visitor;

@@ -71,7 +71,8 @@ fn of_scope(certificate: &CertificateDer<'_>, scope: &str) -> Result<Identity, E
 #[derive(Debug)]
 pub(crate) struct Servers {
     pub roots: Arc<RootCertStore>,
-    pub scope: String,
+    /// None: any cluster of that CA's.
+    pub scope: Option<String>,
     pub provider: Arc<CryptoProvider>,
 }
 
@@ -91,7 +92,10 @@ impl ServerCertVerifier for Servers {
             now,
             self.provider.signature_verification_algorithms.all,
         )?;
-        let found = of_scope(end_entity, &self.scope)?;
+        let found = match &self.scope {
+            Some(scope) => of_scope(end_entity, scope)?,
+            None => identity(end_entity)?,
+        };
         if found.role != Role::Member {
             return Err(strange(Stranger::NoMember { found }));
         }
@@ -128,9 +132,15 @@ impl ServerCertVerifier for Servers {
 pub(crate) struct Clients {
     pub inner: Arc<dyn ClientCertVerifier>,
     pub scope: String,
+    /// Whoever shows nothing is refused; else he is somebody unknown.
+    pub mandatory: bool,
 }
 
 impl ClientCertVerifier for Clients {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.inner.root_hint_subjects()
     }

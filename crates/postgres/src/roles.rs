@@ -16,6 +16,10 @@ const REWIND_FUNCTIONS: [&str; 4] = [
     "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
 ];
 
+/// What follows in the session stands in no log of PostgreSQL's.
+const UNLOGGED: &str = "SET log_statement = 'none'; SET log_min_duration_statement = -1; \
+                        SET log_min_error_statement = 'panic'; SET log_duration = off";
+
 /// A role and its password; without one, the password it has stays.
 #[derive(Clone, Debug)]
 pub struct Login<'a> {
@@ -32,12 +36,7 @@ pub async fn ensure_roles(
     replication: &Login<'_>,
     rewind: &Login<'_>,
 ) -> Result<(), SessionError> {
-    session
-        .execute(
-            "SET log_statement = 'none'; SET log_min_duration_statement = -1; \
-             SET log_min_error_statement = 'panic'; SET log_duration = off",
-        )
-        .await?;
+    session.execute(UNLOGGED).await?;
     ensure(session, replication, "LOGIN REPLICATION").await?;
     // A role may serve both; then it keeps what it was given above.
     ensure(session, rewind, "LOGIN").await?;
@@ -55,6 +54,16 @@ pub async fn ensure_roles(
     }
     grants.push_str("COMMIT");
     session.execute(&grants).await
+}
+
+/// Creates or updates the role of whoever watches. The session must be a superuser's on the primary.
+pub async fn ensure_monitoring(
+    session: &Session,
+    monitoring: &Login<'_>,
+) -> Result<(), SessionError> {
+    session.execute(UNLOGGED).await?;
+    ensure(session, monitoring, "LOGIN").await?;
+    session.execute(&format!("GRANT pg_monitor TO {}", identifier(monitoring.name))).await
 }
 
 async fn ensure(session: &Session, login: &Login<'_>, rights: &str) -> Result<(), SessionError> {

@@ -1,18 +1,23 @@
 //! One lazy channel per peer, with keep-alive, so that a dead connection is noticed and replaced.
 
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use howdah_locks::Keyring;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::access::Access;
+
+/// What an address begins with that is a socket's path.
+pub const SOCKET: &str = "unix:";
 
 /// An address is not of the form HOST:PORT.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +27,7 @@ pub struct BadAddress {
     pub address: String,
 }
 
-/// A channel to `address` (HOST:PORT) that connects when first used and reconnects by itself, and is believed to lead to a
+/// A channel to `address` (HOST:PORT, or unix:PATH on this machine) that connects when first used and reconnects by itself, and is believed to lead to a
 /// member where there are keys. `connect_timeout` must be below the caller's RPC timeout.
 ///
 /// # Errors
@@ -33,6 +38,16 @@ pub fn lazy(
     access: &Access,
 ) -> Result<Channel, BadAddress> {
     let bad = || BadAddress { address: address.to_owned() };
+    if let Some(path) = address.strip_prefix(SOCKET) {
+        let path = PathBuf::from(path);
+        // The address stands for nothing: a socket has none.
+        let endpoint = Endpoint::from_static("http://member").connect_timeout(connect_timeout);
+        let connect = move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        };
+        return Ok(endpoint.connect_with_connector_lazy(tower::service_fn(connect)));
+    }
     if !address.contains(':') || address.contains('/') {
         return Err(bad());
     }
@@ -47,19 +62,39 @@ pub fn lazy(
     Ok(match access {
         Access::Open => endpoint.connect_lazy(),
         Access::Locked(keyring) => {
-            let (keyring, address) = (keyring.clone(), address.to_owned());
-            let connect = move |_| {
-                let (keyring, address) = (keyring.clone(), address.clone());
-                async move { connect(&keyring, &address, connect_timeout).await.map(TokioIo::new) }
-            };
-            endpoint.connect_with_connector_lazy(tower::service_fn(connect))
+            let keyring = keyring.clone();
+            let keys = move || keyring.now().client.clone();
+            endpoint.connect_with_connector_lazy(connector(keys, address, connect_timeout))
+        }
+        Access::Visitor(visitor) => {
+            let config = visitor.client();
+            let keys = move || config.clone();
+            endpoint.connect_with_connector_lazy(connector(keys, address, connect_timeout))
         }
     })
 }
 
-/// By the keys of this moment.
+/// Connects by the keys of that moment.
+fn connector(
+    keys: impl Fn() -> Arc<ClientConfig> + Clone + Send + 'static,
+    address: &str,
+    limit: Duration,
+) -> impl tower::Service<
+    Uri,
+    Response = TokioIo<TlsStream<TcpStream>>,
+    Error = io::Error,
+    Future: Send + 'static,
+> + Send
++ 'static {
+    let address = address.to_owned();
+    tower::service_fn(move |_: Uri| {
+        let (keys, address) = (keys(), address.clone());
+        async move { connect(keys, &address, limit).await.map(TokioIo::new) }
+    })
+}
+
 async fn connect(
-    keyring: &Keyring,
+    keys: Arc<ClientConfig>,
     address: &str,
     limit: Duration,
 ) -> io::Result<TlsStream<TcpStream>> {
@@ -72,7 +107,7 @@ async fn connect(
     let host = host.trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(host).or_else(|_| ServerName::try_from("member"));
     let name = name.map_err(io::Error::other)?;
-    let connector = TlsConnector::from(keyring.now().client.clone());
+    let connector = TlsConnector::from(keys);
     let shaken = timeout(limit, connector.connect(name, stream)).await;
     shaken.map_err(|_| late("TLS: no answer in time"))?.map_err(|why| in_words(&why))
 }

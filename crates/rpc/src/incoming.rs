@@ -1,65 +1,103 @@
 //! Connections that come, after their handshake.
 //!
-//! Place: below the agent's gRPC server. One task accepts, each handshake has one of its own; whoever shows nothing
+//! Place: below the agent's gRPC and REST servers. One task accepts, each handshake has one of its own; whoever shows nothing
 //! good in time is gone before anything above hears of it.
-//! Invariants: so many handshakes at once at most, and of one address fewer, so that a flood from one place does not keep members
-//! from each other. Failure: an error of one connection is that one's.
+//! Invariants: so many handshakes at once at most, and of one address fewer; so many connections of others than members, and of one
+//! address fewer: a flood does not keep members from each other. Failure: an error of one connection is that one's.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use howdah_locks::Keyring;
 use howdah_locks::keyring::holder;
+use howdah_locks::{Keyring, Role};
+use nix::unistd::{Uid, User};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-use crate::access::{Access, Caller};
+use crate::access::{Access, By, Caller, Person, Tokens, Who};
 use crate::channel::in_words;
+use crate::crowd::{Crowd, Place};
+use crate::teller::Teller;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes at once.
-const AT_ONCE: usize = 512;
+const HANDSHAKES: usize = 512;
 /// Of one address.
-const AT_ONCE_EACH: usize = 32;
-/// Refused connections are told of at most so often.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+const HANDSHAKES_EACH: usize = 32;
+/// Connections of others than members.
+const GUESTS: usize = 1024;
+/// Of one address.
+const GUESTS_EACH: usize = 128;
 /// After an error of the listener itself, as too many open files.
 const BREATH: Duration = Duration::from_millis(50);
 
+/// What is spoken behind a door.
+#[derive(Clone)]
+pub enum Door {
+    /// gRPC: a certificate, or a token with each call where there are tokens.
+    Grpc(Arc<dyn Tokens>),
+    /// HTTP/1.1: whoever comes may speak, and shows what he has with each request.
+    Rest,
+}
+
 /// A connection, encrypted or not.
-pub enum Stream {
+enum Stream {
     /// As it came.
     Plain(TcpStream),
     /// Through TLS.
     Locked(Box<TlsStream<TcpStream>>),
+    /// From this machine.
+    Local(UnixStream),
 }
 
 /// A connection and who it is from.
 pub struct Shielded {
     stream: Stream,
     caller: Caller,
+    /// Given back when the connection ends.
+    _place: Option<Place>,
+}
+
+type Sender = mpsc::Sender<io::Result<Shielded>>;
+
+/// What all connections of one door have in common.
+struct Porch {
+    access: Access,
+    door: Door,
+    handshakes: Arc<Crowd>,
+    guests: Arc<Crowd>,
+    teller: Teller,
 }
 
 /// Connections of `listener` whose handshake was good.
-pub fn incoming(listener: TcpListener, access: Access) -> ReceiverStream<io::Result<Shielded>> {
+pub fn incoming(
+    listener: TcpListener,
+    access: Access,
+    door: Door,
+) -> ReceiverStream<io::Result<Shielded>> {
     let (sender, receiver) = mpsc::channel(64);
-    tokio::spawn(accept(listener, access, sender));
+    let porch = Porch {
+        access,
+        door,
+        handshakes: Crowd::new(HANDSHAKES, HANDSHAKES_EACH),
+        guests: Crowd::new(GUESTS, GUESTS_EACH),
+        teller: Teller::default(),
+    };
+    tokio::spawn(accept(listener, Arc::new(porch), sender));
     ReceiverStream::new(receiver)
 }
 
-async fn accept(listener: TcpListener, access: Access, sender: mpsc::Sender<io::Result<Shielded>>) {
-    let (crowd, teller) = (Arc::new(Crowd::default()), Arc::new(Teller::default()));
+async fn accept(listener: TcpListener, porch: Arc<Porch>, sender: Sender) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -68,7 +106,7 @@ async fn accept(listener: TcpListener, access: Access, sender: mpsc::Sender<io::
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                teller.tell(&format!("a connection could not be taken: {error}"));
+                porch.teller.tell(&format!("a connection could not be taken: {error}"));
                 tokio::time::sleep(BREATH).await;
                 continue;
             }
@@ -77,93 +115,119 @@ async fn accept(listener: TcpListener, access: Access, sender: mpsc::Sender<io::
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection answers with delay");
         }
-        match &access {
-            Access::Open => {
-                let caller = Caller { who: None, from: Some(from) };
-                let open = Shielded { stream: Stream::Plain(stream), caller };
-                if sender.send(Ok(open)).await.is_err() {
-                    return;
-                }
-            }
+        match &porch.access {
             Access::Locked(keyring) => {
-                let Some(place) = Crowd::enter(&crowd, from.ip()) else {
-                    teller.tell(&format!("{from}: too many handshakes at once"));
+                let Some(place) = Crowd::enter(&porch.handshakes, from.ip()) else {
+                    porch.teller.tell(&format!("{from}: too many handshakes at once"));
                     continue;
                 };
-                let (keyring, sender, teller) = (keyring.clone(), sender.clone(), teller.clone());
+                let (keyring, sender, porch) = (keyring.clone(), sender.clone(), porch.clone());
                 tokio::spawn(async move {
-                    match shake(&keyring, stream, from).await {
+                    match shake(&keyring, stream, from, &porch).await {
                         Ok(shielded) => drop(sender.send(Ok(shielded)).await),
-                        Err(why) => teller.tell(&format!("{from} is not let in: {why}")),
+                        Err(why) => porch.teller.tell(&format!("{from} is not let in: {why}")),
                     }
                     drop(place);
                 });
             }
-        }
-    }
-}
-
-async fn shake(keyring: &Keyring, stream: TcpStream, from: SocketAddr) -> io::Result<Shielded> {
-    let acceptor = TlsAcceptor::from(keyring.now().server.clone());
-    let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
-    let stream = shaken
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS: no handshake in time"))?
-        .map_err(|why| in_words(&why))?;
-    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let who = shown.and_then(holder);
-    // The verifier let in nobody without; this is for whoever changes it.
-    let who = who.ok_or_else(|| io::Error::other("TLS: the certificate names nobody"))?;
-    let caller = Caller { who: Some(who), from: Some(from) };
-    Ok(Shielded { stream: Stream::Locked(Box::new(stream)), caller })
-}
-
-/// Handshakes under way, by address.
-#[derive(Default)]
-struct Crowd(Mutex<HashMap<IpAddr, usize>>);
-
-/// One of them, until dropped.
-struct Place(Arc<Crowd>, IpAddr);
-
-impl Crowd {
-    fn enter(crowd: &Arc<Self>, from: IpAddr) -> Option<Place> {
-        let mut places = crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = places.values().sum();
-        let own = places.entry(from).or_default();
-        if all >= AT_ONCE || *own >= AT_ONCE_EACH {
-            return None;
-        }
-        *own += 1;
-        Some(Place(crowd.clone(), from))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut places = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = places.get_mut(&self.1) {
-            *own -= 1;
-            if *own == 0 {
-                places.remove(&self.1);
+            Access::Open | Access::Visitor(_) => {
+                let who = if matches!(porch.door, Door::Rest) { Who::Nobody } else { Who::Anybody };
+                // Without certificates a member looks like anybody.
+                let place = match &porch.door {
+                    Door::Grpc(_) => Ok(None),
+                    Door::Rest => porch.admit(&who, from).map(Some),
+                };
+                let Ok(place) = place else { continue };
+                let caller = Caller { who, from: Some(from) };
+                let open = Shielded { stream: Stream::Plain(stream), caller, _place: place };
+                if sender.send(Ok(open)).await.is_err() {
+                    return;
+                }
             }
         }
     }
 }
 
-/// Tells now and then, and counts what it does not tell.
-#[derive(Default)]
-struct Teller(Mutex<(Option<Instant>, u64)>);
-
-impl Teller {
-    fn tell(&self, text: &str) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.0.is_some_and(|at| at.elapsed() < TELL_EVERY) {
-            told.1 += 1;
-            return;
-        }
-        let others = std::mem::take(&mut told.1);
-        told.0 = Some(Instant::now());
-        tracing::warn!(others, "{text}");
+impl Porch {
+    /// A place for a guest.
+    fn admit(&self, who: &Who, from: SocketAddr) -> io::Result<Place> {
+        let place = Crowd::enter(&self.guests, from.ip());
+        place.ok_or_else(|| {
+            let text = format!("{from}: too many connections at once");
+            if matches!(who, Who::Nobody) {
+                self.teller.tell(&text);
+            }
+            io::Error::other(text)
+        })
     }
+}
+
+async fn shake(
+    keyring: &Keyring,
+    stream: TcpStream,
+    from: SocketAddr,
+    porch: &Porch,
+) -> io::Result<Shielded> {
+    let loaded = keyring.now();
+    let config = match &porch.door {
+        Door::Rest => &loaded.rest,
+        Door::Grpc(tokens) if tokens.any() => &loaded.guests,
+        Door::Grpc(_) => &loaded.server,
+    };
+    let acceptor = TlsAcceptor::from(config.clone());
+    let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+    let stream = shaken
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS: no handshake in time"))?
+        .map_err(|why| in_words(&why))?;
+    let who = match stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) {
+        // The verifier let in nobody whose certificate names nobody; this is for whoever changes it.
+        Some(shown) => Who::Known(Person::with_certificate(holder(shown).ok_or_else(|| {
+            io::Error::other("TLS: the certificate names nobody")
+        })?)),
+        None => Who::Nobody,
+    };
+    let is_member = matches!(&who, Who::Known(person) if person.role == Role::Member);
+    let place = if is_member { None } else { Some(porch.admit(&who, from)?) };
+    let caller = Caller { who, from: Some(from) };
+    Ok(Shielded { stream: Stream::Locked(Box::new(stream)), caller, _place: place })
+}
+
+/// Connections of root and of this process's user, by a socket of this machine; each may what an administrator may.
+pub fn local(listener: UnixListener) -> ReceiverStream<io::Result<Shielded>> {
+    let (sender, receiver) = mpsc::channel(16);
+    tokio::spawn(async move {
+        let teller = Teller::default();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = sender.closed() => return,
+            };
+            match accepted.and_then(|(stream, _)| known(stream)) {
+                Ok(shielded) => {
+                    if sender.send(Ok(shielded)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(why) => {
+                    teller.tell(&format!("a local connection is not let in: {why}"));
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// Who it is, as the kernel says.
+fn known(stream: UnixStream) -> io::Result<Shielded> {
+    let uid = Uid::from_raw(stream.peer_cred()?.uid());
+    let name = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    if !uid.is_root() && uid != nix::unistd::geteuid() {
+        return Err(io::Error::other(format!("{name} is neither root nor howdah's own user")));
+    }
+    let who = Who::Known(Person { role: Role::Admin, name, by: By::Socket });
+    let caller = Caller { who, from: None };
+    Ok(Shielded { stream: Stream::Local(stream), caller, _place: None })
 }
 
 impl Connected for Shielded {
@@ -189,6 +253,7 @@ impl AsyncRead for Shielded {
         match self.stream() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Locked(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Local(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -202,6 +267,7 @@ impl AsyncWrite for Shielded {
         match self.stream() {
             Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Locked(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Local(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -213,6 +279,7 @@ impl AsyncWrite for Shielded {
         match self.stream() {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, parts),
             Stream::Locked(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            Stream::Local(stream) => Pin::new(stream).poll_write_vectored(context, parts),
         }
     }
 
@@ -220,6 +287,7 @@ impl AsyncWrite for Shielded {
         match &self.stream {
             Stream::Plain(stream) => stream.is_write_vectored(),
             Stream::Locked(stream) => stream.is_write_vectored(),
+            Stream::Local(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -227,6 +295,7 @@ impl AsyncWrite for Shielded {
         match self.stream() {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
             Stream::Locked(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Local(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -234,6 +303,7 @@ impl AsyncWrite for Shielded {
         match self.stream() {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Locked(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Local(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -4,10 +4,12 @@
 
 pub mod access;
 pub mod channel;
+mod crowd;
 pub mod doorkeeper;
 pub mod incoming;
 pub mod needs;
 pub mod refusal;
+pub mod teller;
 
 /// Messages and services of `howdah.raft.v1`.
 pub mod raft {

@@ -6,7 +6,7 @@
 use howdah_locks::Role;
 
 /// Path of a call, or of a service where it ends with `/`, and the least role.
-const NEEDS: [(&str, Role); 21] = [
+const NEEDS: [(&str, Role); 26] = [
     ("/howdah.raft.v1.Raft/", Role::Member),
     ("/howdah.peer.v1.Peer/", Role::Member),
     ("/howdah.control.v1.Control/Status", Role::Viewer),
@@ -24,6 +24,11 @@ const NEEDS: [(&str, Role); 21] = [
     ("/howdah.control.v1.Control/Resume", Role::Operator),
     ("/howdah.control.v1.Control/Fence", Role::Operator),
     ("/howdah.control.v1.Control/Unfence", Role::Operator),
+    ("/howdah.control.v1.Control/Audit", Role::Viewer),
+    ("/howdah.control.v1.Control/CreateToken", Role::Admin),
+    ("/howdah.control.v1.Control/ListTokens", Role::Admin),
+    ("/howdah.control.v1.Control/RevokeToken", Role::Admin),
+    ("/howdah.control.v1.Control/RotateSecrets", Role::Admin),
     // The raw log holds the replication secret.
     ("/howdah.control.v1.Control/Log", Role::Admin),
     ("/grpc.health.v1.Health/", Role::Viewer),

@@ -8,12 +8,15 @@ use super::{Config, Role, pgbouncer, proxy, tls, units, vip};
 /// The value of a key; lists by line breaks, `None` for what is not set.
 pub(super) fn value(config: &Config, key: &Key, path: &str) -> Option<String> {
     if is_secret(key.path) {
+        if path.starts_with("restapi.") {
+            return config.restapi.authentication.as_ref().map(|_| "(set; not shown)".to_owned());
+        }
         return role(config, path)?.password.as_ref().map(|_| "(set; not shown)".to_owned());
     }
     let (section, rest) = path.split_once('.').unwrap_or((path, ""));
     match section {
         "raft" => raft(config, rest),
-        "restapi" => restapi(config, rest),
+        "restapi" => super::rest::value(&config.restapi, rest),
         "pgbouncer" => pgbouncer::value(&config.pgbouncer, rest),
         "proxy" => proxy::value(&config.proxy, rest),
         "tls" => tls::value(config, rest),
@@ -51,14 +54,6 @@ fn raft(config: &Config, key: &str) -> Option<String> {
     })
 }
 
-fn restapi(config: &Config, key: &str) -> Option<String> {
-    Some(match key {
-        "listen" => config.restapi.listen.to_string(),
-        "connect_address" => config.restapi.connect_address.clone(),
-        _ => return None,
-    })
-}
-
 fn postgresql(config: &Config, path: &str, key: &str) -> Option<String> {
     let pg = &config.postgresql;
     if let Some(name) = key.strip_prefix("parameters.") {
@@ -85,6 +80,7 @@ fn role<'c>(config: &'c Config, path: &str) -> Option<&'c Role> {
         "superuser" => Some(&roles.superuser),
         "replication" => Some(&roles.replication),
         "rewind" => Some(&roles.rewind),
+        "monitoring" => roles.monitoring.as_ref(),
         _ => None,
     }
 }

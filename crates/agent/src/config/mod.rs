@@ -28,6 +28,7 @@ mod pgbouncer;
 mod postgresql;
 mod proxy;
 mod reader;
+mod rest;
 mod secret;
 mod sections;
 mod source;
@@ -49,6 +50,7 @@ use howdah_locks::{Keyring, KeyringError, Paths, Renewal};
 use howdah_rpc::access::Access;
 pub use pgbouncer::{PgbouncerConfig, place_of as pooler_place};
 pub use proxy::ProxyConfig;
+pub use rest::{Anonymous, BasicAuth, RestConfig};
 pub use secret::Secret;
 pub use source::{SourceFile, Sources};
 pub use value::Place;
@@ -151,15 +153,6 @@ pub struct RaftConfig {
     pub partner_addrs: Vec<String>,
 }
 
-/// The REST port.
-#[derive(Clone, Debug)]
-pub struct RestConfig {
-    /// Address to bind.
-    pub listen: SocketAddr,
-    /// HOST:PORT under which others reach it.
-    pub connect_address: String,
-}
-
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
@@ -218,10 +211,12 @@ pub struct Authentication {
     pub replication: Role,
     /// For pg_rewind.
     pub rewind: Role,
+    /// For whoever watches PostgreSQL, if it is wanted.
+    pub monitoring: Option<Role>,
 }
 
 /// A role and its password.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
     /// Its name.
     pub username: String,
@@ -370,6 +365,18 @@ impl Config {
         Some(Renewal { paths: self.tls.clone()?, ca_key: self.ca_key.clone()? })
     }
 
+    /// Where root and howdah's own user reach the agent on this machine.
+    pub fn control_socket(&self) -> PathBuf {
+        self.socket_dir().join("control")
+    }
+
+    /// Directory of PostgreSQL's socket and the agent's, closed to others.
+    pub fn socket_dir(&self) -> PathBuf {
+        let mut name = self.postgresql.data_dir.clone().into_os_string();
+        name.push(".sock");
+        name.into()
+    }
+
     /// All gRPC addresses of the cluster, this member's first.
     pub fn control_addresses(&self) -> Vec<String> {
         let own = std::iter::once(self.raft.self_addr.clone());
@@ -388,7 +395,7 @@ mod tests {
 scope: a
 name: b
 raft: {data_dir: /r, self_addr: '127.0.0.1:1', bind_addr: '127.0.0.1:1'}
-restapi: {listen: '127.0.0.1:2'}
+restapi: {listen: '127.0.0.1:2', authentication: {username: u, password: p}}
 log: {level: info}
 proxy: {read_write: '127.0.0.1:3'}
 pgbouncer: {addresses: ['127.0.0.1:4']}
@@ -397,7 +404,7 @@ tls: {ca: /t/ca.crt, cert: /t/tls.crt, key: /t/tls.key, ca_key: /t/ca.key}
 postgresql:
   data_dir: /d
   bin_dir: /b
-  authentication: {superuser: {}, replication: {}, rewind: {}}
+  authentication: {superuser: {}, replication: {}, rewind: {}, monitoring: {}}
   parameters: {}
 bootstrap:
   dcs: {postgresql: {parameters: {}}}

@@ -79,7 +79,12 @@ fn nothing() -> PostgresqlConfig {
         connect_address: HostPort { host: String::new(), port: 0 },
         data_dir: PathBuf::new(),
         bin_dir: PathBuf::new(),
-        authentication: Authentication { superuser: role(), replication: role(), rewind: role() },
+        authentication: Authentication {
+            superuser: role(),
+            replication: role(),
+            rewind: role(),
+            monitoring: None,
+        },
         parameters: Default::default(),
         pg_hba: Vec::new(),
         pg_ident: Vec::new(),
@@ -137,7 +142,18 @@ fn authentication(section: &Section<'_>) -> Authentication {
         superuser: role("superuser", "postgres"),
         replication: role("replication", "replicator"),
         rewind: role("rewind", "rewinder"),
+        monitoring: auth
+            .as_ref()
+            .and_then(|auth| auth.section("monitoring"))
+            .map(|section| read_role(section, "monitoring")),
     };
+    if let Some(monitoring) = &roles.monitoring {
+        let others = [&roles.superuser, &roles.replication, &roles.rewind];
+        if others.iter().any(|other| other.username == monitoring.username) {
+            let what = format!("monitoring is `{}`, as another role is", monitoring.username);
+            section.error("authentication", what, "give it a name of its own");
+        }
+    }
     if let Some(auth) = auth {
         auth.finish();
     }

@@ -1,4 +1,4 @@
-//! The top level, `log`, `raft`, `restapi` and `tags`. Pure apart from what `postgresql` reads.
+//! The top level, `log`, `raft` and `tags`. Pure apart from what `postgresql` reads.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,8 +11,8 @@ use super::addresses::{bind_for, checked, host_port, listen};
 use super::reader::{Report, Section, boolean, nearest};
 use super::value::{Node, Value};
 use super::{
-    BootstrapConfig, Config, HostPort, LogConfig, LogLevel, PostgresqlConfig, ProxyConfig,
-    RaftConfig, RestConfig, Tags, bootstrap, foreign, pgbouncer, postgresql, proxy, tls, vip,
+    BootstrapConfig, Config, LogConfig, LogLevel, PostgresqlConfig, ProxyConfig,
+    RaftConfig, RestConfig, Tags, bootstrap, foreign, pgbouncer, postgresql, proxy, rest, tls, vip,
 };
 
 /// Reads the whole document; with errors in `report` the result must not be used.
@@ -26,7 +26,7 @@ pub(super) fn read(file: &Path, root: &Node, report: &Report) -> Config {
     let log = log(&top);
     let (tls, ca_key) = tls::read(&top, insecure);
     let raft = raft(&top);
-    let restapi = restapi(&top, &raft);
+    let restapi = rest::read(&top, &raft, tls.is_some());
     let proxy = proxy::read(&top);
     let pgbouncer = pgbouncer::read(&top);
     let postgresql = postgresql::read(&top, &raft);
@@ -244,28 +244,6 @@ fn partners(section: &Section<'_>, self_addr: &str) -> Vec<String> {
         _ => {}
     }
     partners
-}
-
-fn restapi(top: &Section<'_>, raft: &RaftConfig) -> RestConfig {
-    const PORT: u16 = 8008;
-    let mut listen_at = SocketAddr::new(raft.bind_addr.ip(), PORT);
-    let mut connect = None;
-    if let Some(section) = top.section("restapi") {
-        if let Some(text) = section.text("listen")
-            && let Some(address) = listen(&section, "listen", &text)
-        {
-            listen_at = address;
-        }
-        if let Some(text) = section.text("connect_address") {
-            checked(&section, "connect_address", &text);
-            connect = Some(text);
-        }
-        section.finish();
-    }
-    let own_host = host_port(&raft.self_addr).map(|own| own.host).unwrap_or_default();
-    let connect_address =
-        connect.unwrap_or_else(|| HostPort { host: own_host, port: listen_at.port() }.to_string());
-    RestConfig { listen: listen_at, connect_address }
 }
 
 fn tags(top: &Section<'_>) -> Tags {

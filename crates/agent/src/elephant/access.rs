@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use howdah_core::MemberName;
+use howdah_core::{ClusterState, MemberName};
 use howdah_locks::Paths;
 use howdah_postgres::clone::Source;
 use howdah_postgres::passfile::{self, Secret};
@@ -61,15 +61,18 @@ impl Elephant {
 
     /// Directory of the sockets.
     pub fn socket_dir(&self) -> PathBuf {
-        let mut name = self.config.postgresql.data_dir.clone().into_os_string();
-        name.push(".sock");
-        name.into()
+        self.config.socket_dir()
     }
 
     /// Passwords of the replication and the rewind role: configured ones first, else the cluster's.
     pub(crate) fn passwords(&self) -> Result<(Secret, Secret), JobError> {
-        let state = self.state();
-        let roles = &self.config.postgresql.authentication;
+        self.passwords_of(&self.state())
+    }
+
+    /// The same with the log as it was then.
+    pub(crate) fn passwords_of(&self, state: &ClusterState) -> Result<(Secret, Secret), JobError> {
+        let config = self.current();
+        let roles = &config.postgresql.authentication;
         let pick = |configured: Option<&crate::config::Secret>, shared: Option<&String>| {
             configured
                 .map(|secret| Secret::new(secret.reveal()))
@@ -85,8 +88,14 @@ impl Elephant {
 
     /// Writes the password file; its path.
     pub(crate) fn passfile(&self) -> Result<PathBuf, JobError> {
-        let (replication, rewind) = self.passwords()?;
-        let roles = &self.config.postgresql.authentication;
+        self.passfile_of(&self.state())
+    }
+
+    /// The same with the log as it was then.
+    pub(crate) fn passfile_of(&self, state: &ClusterState) -> Result<PathBuf, JobError> {
+        let (replication, rewind) = self.passwords_of(state)?;
+        let config = self.current();
+        let roles = &config.postgresql.authentication;
         let entries = [
             (roles.replication.username.as_str(), &replication),
             (&roles.rewind.username, &rewind),

@@ -68,6 +68,8 @@ pub struct Elephant {
     /// Where a standby without a walreceiver stood last when its WAL was asked for its timeline, and what
     /// it said.
     read_at: Mutex<Option<(Lsn, Option<Timeline>)>>,
+    /// Version of the shared passwords that the roles of the local primary have.
+    secrets_version: AtomicU64,
     look: Notify,
     hurried: AtomicBool,
 }
@@ -107,6 +109,7 @@ impl Elephant {
             bytes: AtomicU64::new(0),
             troubles: Troubles::default(),
             segment_size: AtomicU64::new(0),
+            secrets_version: AtomicU64::new(0),
             look: Notify::new(),
             hurried: AtomicBool::new(false),
         })
@@ -189,6 +192,19 @@ impl Elephant {
     pub(crate) fn set_progress(&self, percent: u32, bytes: u64) {
         self.percent.store(percent, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The local primary's roles have the passwords of this version.
+    pub(crate) fn secrets_are_set(&self, version: u64) {
+        if self.secrets_version.swap(version, Ordering::Relaxed) != version {
+            // Somebody may wait to hear it.
+            self.look.notify_one();
+        }
+    }
+
+    /// Version of the passwords that the local primary's roles have.
+    pub(crate) fn secrets_version(&self) -> u64 {
+        self.secrets_version.load(Ordering::Relaxed)
     }
 
     /// Others wait for what is seen here: look often.

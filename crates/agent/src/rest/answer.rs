@@ -12,15 +12,17 @@ pub(crate) struct Answer {
     pub body: String,
     /// Methods that would have been right.
     pub allow: Option<&'static str>,
+    /// Ask for a name and a password.
+    pub authenticate: bool,
 }
 
 impl Answer {
     pub fn json(code: u16, body: Value) -> Self {
-        Self { code, kind: "application/json", body: body.to_string(), allow: None }
+        Self::text(code, "application/json", body.to_string())
     }
 
     pub fn text(code: u16, kind: &'static str, body: String) -> Self {
-        Self { code, kind, body, allow: None }
+        Self { code, kind, body, allow: None, authenticate: false }
     }
 
     /// A message in Patroni's words, which scripts compare.
@@ -53,6 +55,18 @@ impl Answer {
         Self { allow: Some(allow), ..error }
     }
 
+    /// Without what only those who are known need to hear.
+    pub fn briefly(self) -> Self {
+        const HEARD: [&str; 6] = ["state", "role", "writable", "patroni", "error", "remedy"];
+        match serde_json::from_str(&self.body) {
+            Ok(Value::Object(mut fields)) => {
+                fields.retain(|name, _| HEARD.contains(&name.as_str()));
+                Self { body: Value::Object(fields).to_string(), ..self }
+            }
+            _ => self,
+        }
+    }
+
     pub fn too_large(limit: usize) -> Self {
         Self::error(413, &format!("the body is larger than {limit} bytes"), "send less")
     }
@@ -64,6 +78,10 @@ impl IntoResponse for Answer {
         let mut response = (code, [(header::CONTENT_TYPE, self.kind)], self.body).into_response();
         if let Some(allow) = self.allow {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.authenticate {
+            let how = HeaderValue::from_static("Basic realm=\"howdah\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, how);
         }
         response
     }

@@ -89,6 +89,41 @@ fn acceptable(health: &Health, query: &BTreeMap<String, String>) -> Result<bool,
     Ok(true)
 }
 
+/// Patroni matches the beginning of a path; so do old configurations of load balancers.
+fn begins(path: &str) -> &str {
+    path.split('/').next().unwrap_or_default()
+}
+
+/// Whether this is the path of a health check.
+pub(super) fn is_path(path: &str) -> bool {
+    PATHS.contains(&begins(path))
+}
+
+/// All of them.
+const PATHS: [&str; 21] = [
+    "",
+    "primary",
+    "read-write",
+    "master",
+    "leader",
+    "replica",
+    "read-only",
+    "async",
+    "asynchronous",
+    "sync",
+    "synchronous",
+    "quorum",
+    "read-only-sync",
+    "read-only-synchronous",
+    "read-only-quorum",
+    "standby-leader",
+    "standby_leader",
+    "health",
+    "liveness",
+    "readiness",
+    "writable",
+];
+
 /// The answer, if this is the path of a health check.
 pub(super) fn check(
     sources: &Sources<'_>,
@@ -103,8 +138,7 @@ pub(super) fn check(
     let ready = health.streaming && health.lag_bytes.is_some_and(|lag| lag <= limit);
     let accepts = acceptable(&health, query);
     let fine = *accepts.as_ref().unwrap_or(&false);
-    // Patroni matches the beginning of a path; so do old configurations of load balancers.
-    let good = match path.split('/').next().unwrap_or_default() {
+    let good = match begins(path) {
         "" | "primary" | "read-write" | "master" | "leader" => primary,
         "replica" => replica && !health.noloadbalance && fine,
         "read-only" => primary || (replica && !health.noloadbalance && fine),

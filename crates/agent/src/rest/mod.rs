@@ -9,24 +9,28 @@
 
 mod answer;
 mod body;
+mod gate;
 mod health;
 mod metrics;
 mod orders;
+pub mod serve;
 mod shapes;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
-use axum::http::{Method, Uri};
+use axum::extract::{Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use howdah_rpc::access::{Caller, Tokens, Who};
 
+use crate::config::RestConfig;
 use crate::services::control::Desk;
 use crate::status::Sources;
 use answer::Answer;
+use gate::{About, Gate};
 
 /// Largest body that is read, bytes.
 const BODY_MAX: usize = 64 << 10;
@@ -41,49 +45,83 @@ const ORDERS: [(&str, &str); 6] = [
     ("failsafe", "GET"),
 ];
 
+/// How long a body may take to come.
+const BODY_WAIT: Duration = Duration::from_secs(10);
+/// How long whoever showed a wrong secret waits for his answer.
+const GUESS_WAIT: Duration = Duration::from_millis(500);
+
+/// What REST needs of the agent. Cheap to clone.
+#[derive(Clone)]
+pub struct Rest {
+    /// The services.
+    pub desk: Desk,
+    /// Who may do what without a certificate.
+    pub tokens: Arc<dyn Tokens>,
+    /// What is configured.
+    pub config: Arc<RestConfig>,
+    /// Whoever can connect may do everything.
+    pub insecure: bool,
+}
+
 /// All paths.
-pub fn router(desk: Desk) -> Router {
-    Router::new().fallback(any(handle)).layer(DefaultBodyLimit::max(BODY_MAX)).with_state(desk)
+pub fn router(rest: Rest) -> Router {
+    Router::new().fallback(any(handle)).with_state(rest)
 }
 
-async fn handle(
-    State(desk): State<Desk>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
-    method: Method,
-    uri: Uri,
-    query: Result<Query<BTreeMap<String, String>>, axum::extract::rejection::QueryRejection>,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Response {
-    let path = uri.path().trim_matches('/');
-    let Ok(Query(query)) = query else {
-        return Answer::bad("the parameters cannot be read", "write ?name=value&name=value")
-            .into_response();
+async fn handle(State(rest): State<Rest>, request: Request) -> Response {
+    answer(&rest, request).await.unwrap_or_else(|refused| refused).into_response()
+}
+
+async fn answer(rest: &Rest, request: Request) -> Result<Answer, Answer> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path().trim_matches('/');
+    let caller = parts.extensions.get::<Caller>().cloned();
+    let mut caller = caller.unwrap_or(Caller { who: Who::Nobody, from: None });
+    if rest.insecure {
+        caller.who = Who::Anybody;
+    }
+    let gate = Gate {
+        tokens: rest.tokens.as_ref(),
+        password: rest.config.authentication.as_ref(),
+        anonymous: rest.config.anonymous,
+        private: rest.config.tls,
     };
-    let asks = matches!(method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if asks {
-        return desk.look(|sources| look(sources, path, &query)).into_response();
-    }
-    if !may_order(desk.orders_from_anywhere, from.ip()) {
-        return Answer::error(
-            403,
-            "orders over REST are taken from this machine alone",
-            "use howdah's commands with a certificate, or write `insecure: true` if the network is trusted",
-        )
-        .into_response();
-    }
-    let body = match body {
-        Ok(body) => body,
-        Err(why) if why.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
-            return Answer::too_large(BODY_MAX).into_response();
+    let about = About::of(&parts.method, path);
+    let let_in = match gate.admit(caller, about, &parts.headers) {
+        Ok(let_in) => let_in,
+        Err(refused) => {
+            if refused.guessed {
+                tokio::time::sleep(GUESS_WAIT).await;
+            }
+            return Err(refused.answer);
         }
-        Err(why) => return Answer::bad(&why.body_text(), "send it again").into_response(),
     };
-    orders::take(&desk, &method, path, &body).await.into_response()
+    let query = Query::<BTreeMap<String, String>>::try_from_uri(&parts.uri);
+    let Query(query) = query
+        .map_err(|_| Answer::bad("the parameters cannot be read", "write ?name=value&name=value"))?;
+    if about != About::Order {
+        let answer = rest.desk.look(|sources| look(sources, path, &query));
+        return Ok(if let_in.brief { answer.briefly() } else { answer });
+    }
+    let body = tokio::time::timeout(BODY_WAIT, axum::body::to_bytes(body, BODY_MAX)).await;
+    let body = body.map_err(|_| Answer::error(408, "the body did not come", "send it at once"))?;
+    let body = body.map_err(|why| match is_too_long(&why) {
+        true => Answer::too_large(BODY_MAX),
+        false => Answer::bad(&why.to_string(), "send it again"),
+    })?;
+    Ok(orders::take(&rest.desk, &let_in.caller, &parts.method, path, &body).await)
 }
 
-/// Nobody is asked here who he is: who comes from elsewhere shows a certificate at the gRPC port.
-fn may_order(from_anywhere: bool, from: IpAddr) -> bool {
-    from_anywhere || from.to_canonical().is_loopback()
+/// Whether a body was given up for its length.
+fn is_too_long(why: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(why);
+    while let Some(inner) = cause {
+        if inner.to_string().contains("length limit exceeded") {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// The answer to a question. Pure.

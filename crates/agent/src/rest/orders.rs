@@ -2,29 +2,32 @@
 
 use axum::http::Method;
 use howdah_core::MemberName;
+use howdah_rpc::access::Caller;
 use howdah_rpc::control::{FailoverRequest, Progress, RestartRequest, SwitchoverRequest};
-use tokio::sync::mpsc;
-use tonic::Status;
 
 use super::answer::Answer;
 use super::body::Fields;
 use super::{ORDERS, look};
 use crate::order::Order;
-use crate::services::control::Desk;
-use crate::services::{operations, upkeep};
-
-type Told = mpsc::Receiver<Result<Progress, Status>>;
+use crate::services::audit;
+use crate::services::control::{Desk, Told};
 
 /// Takes an order, and answers when it is done or refused.
-pub(super) async fn take(desk: &Desk, method: &Method, path: &str, body: &[u8]) -> Answer {
+pub(super) async fn take(
+    desk: &Desk,
+    caller: &Caller,
+    method: &Method,
+    path: &str,
+    body: &[u8],
+) -> Answer {
     let done = match (method.as_str(), path) {
-        ("POST", "switchover") => switchover(desk, body).await,
+        ("POST", "switchover") => switchover(desk, caller, body).await,
         ("DELETE", "switchover") => Ok(no_switchover(desk)),
-        ("POST", "failover") => failover(desk, body).await,
-        ("POST", "restart") => restart(desk, body).await,
+        ("POST", "failover") => failover(desk, caller, body).await,
+        ("POST", "restart") => restart(desk, caller, body).await,
         ("DELETE", "restart") => Ok(Answer::message(404, "no restarts are scheduled")),
-        ("POST", "reload") => reload(desk).await,
-        ("POST", "reinitialize") => reinitialize(desk, body).await,
+        ("POST", "reload") => reload(desk, caller).await,
+        ("POST", "reinitialize") => reinitialize(desk, caller, body).await,
         ("PATCH" | "PUT", "config") => Err(edit_config(body)),
         (_, path) => Err(misfit(desk, path)),
     };
@@ -72,7 +75,7 @@ fn no_switchover(desk: &Desk) -> Answer {
     }
 }
 
-async fn switchover(desk: &Desk, body: &[u8]) -> Result<Answer, Answer> {
+async fn switchover(desk: &Desk, caller: &Caller, body: &[u8]) -> Result<Answer, Answer> {
     let mut fields = Fields::read(body)?;
     let (leader, candidate) = (fields.text("leader")?, fields.text("candidate")?);
     fields.not_yet("scheduled_at")?;
@@ -81,10 +84,15 @@ async fn switchover(desk: &Desk, body: &[u8]) -> Result<Answer, Answer> {
         let text = "Switchover could be performed only from a specific leader";
         return Err(Answer::message(400, text));
     };
-    Ok(hand_over(desk, leader, candidate).await)
+    Ok(hand_over(desk, caller, leader, candidate).await)
 }
 
-async fn hand_over(desk: &Desk, leader: String, candidate: Option<String>) -> Answer {
+async fn hand_over(
+    desk: &Desk,
+    caller: &Caller,
+    leader: String,
+    candidate: Option<String>,
+) -> Answer {
     if candidate.as_ref() == Some(&leader) {
         return Answer::message(400, "Switchover target and source are the same");
     }
@@ -97,10 +105,9 @@ async fn hand_over(desk: &Desk, leader: String, candidate: Option<String>) -> An
         let text = "switchover is not possible: cluster does not have members except leader";
         return Answer::message(412, text);
     }
-    let (sender, told) = mpsc::channel(16);
     let wanted = candidate.clone().unwrap_or_default();
     let request = SwitchoverRequest { leader, candidate: wanted.clone(), dry_run: false };
-    tokio::spawn(operations::switchover(desk.clone(), request, sender));
+    let told = desk.order_switchover(caller, request);
     changed(&last(told).await, &wanted, "Switchover", "switched over")
 }
 
@@ -126,7 +133,7 @@ fn changed(end: &Progress, wanted: &str, what: &str, did: &str) -> Answer {
     }
 }
 
-async fn failover(desk: &Desk, body: &[u8]) -> Result<Answer, Answer> {
+async fn failover(desk: &Desk, caller: &Caller, body: &[u8]) -> Result<Answer, Answer> {
     let mut fields = Fields::read(body)?;
     let (leader, candidate) = (fields.text("leader")?, fields.text("candidate")?);
     let scheduled = fields.text("scheduled_at")?;
@@ -139,15 +146,14 @@ async fn failover(desk: &Desk, body: &[u8]) -> Result<Answer, Answer> {
         return Err(Answer::message(400, text));
     };
     if let Some(leader) = leader {
-        return Ok(hand_over(desk, leader, Some(candidate)).await);
+        return Ok(hand_over(desk, caller, leader, Some(candidate)).await);
     }
-    let (sender, told) = mpsc::channel(16);
     let request = FailoverRequest { candidate: candidate.clone(), ..FailoverRequest::default() };
-    tokio::spawn(operations::failover(desk.clone(), request, sender));
+    let told = desk.order_failover(caller, request);
     Ok(changed(&last(told).await, &candidate, "Failover", "failed over"))
 }
 
-async fn restart(desk: &Desk, body: &[u8]) -> Result<Answer, Answer> {
+async fn restart(desk: &Desk, caller: &Caller, body: &[u8]) -> Result<Answer, Answer> {
     let mut fields = Fields::read(body)?;
     fields.not_yet("schedule")?;
     let role = fields.text("role")?.unwrap_or_default();
@@ -167,7 +173,6 @@ async fn restart(desk: &Desk, body: &[u8]) -> Result<Answer, Answer> {
         let error = format!("{version} is no PostgreSQL version");
         return Err(Answer::field("postgres_version", &error, "write one such as 15.4"));
     }
-    let (sender, told) = mpsc::channel(16);
     let request = RestartRequest {
         member: desk.me.0.clone(),
         role,
@@ -175,8 +180,7 @@ async fn restart(desk: &Desk, body: &[u8]) -> Result<Answer, Answer> {
         postgres_version_below: version,
         timeout_ms,
     };
-    tokio::spawn(upkeep::restart(desk.clone(), request, sender));
-    let end = last(told).await;
+    let end = last(desk.order_restart(caller, request)).await;
     Ok(match end.error.as_str() {
         "" if end.done => Answer::message(200, "restarted successfully"),
         "condition" => Answer::message(503, "restart conditions are not satisfied"),
@@ -184,14 +188,16 @@ async fn restart(desk: &Desk, body: &[u8]) -> Result<Answer, Answer> {
     })
 }
 
-async fn reload(desk: &Desk) -> Result<Answer, Answer> {
-    match desk.orders.reload().await {
+async fn reload(desk: &Desk, caller: &Caller) -> Result<Answer, Answer> {
+    let what = format!("reload {}", desk.me);
+    let told = |reloaded: &crate::reload::Reloaded| reloaded.to_string();
+    match audit::once(desk, caller, &what, desk.orders.reload(), told).await {
         Ok(reloaded) => Ok(Answer::message(202, format!("reload scheduled; {reloaded}"))),
         Err(why) => Err(Answer::error(422, &why, "mend the file; nothing was changed")),
     }
 }
 
-async fn reinitialize(desk: &Desk, body: &[u8]) -> Result<Answer, Answer> {
+async fn reinitialize(desk: &Desk, caller: &Caller, body: &[u8]) -> Result<Answer, Answer> {
     let mut fields = Fields::read(body)?;
     // The copy is made beside the old data, so that there is nothing to force.
     fields.flag("force")?;
@@ -204,9 +210,12 @@ async fn reinitialize(desk: &Desk, body: &[u8]) -> Result<Answer, Answer> {
         Some(record) if record.holder == MemberName::from(desk.me.as_str()) => {
             Err(Answer::message(503, "I am the leader, can not reinitialize"))
         }
-        Some(_) => match desk.orders.give(Order::Reinit).await {
-            Ok(()) => Ok(Answer::message(200, "reinitialize started")),
-            Err(why) => Err(Answer::message(503, why)),
-        },
+        Some(_) => {
+            let (what, order) = (format!("reinit {}", desk.me), desk.orders.give(Order::Reinit));
+            match audit::once(desk, caller, &what, order, |()| "it was begun".into()).await {
+                Ok(()) => Ok(Answer::message(200, "reinitialize started")),
+                Err(why) => Err(Answer::message(503, why)),
+            }
+        }
     }
 }

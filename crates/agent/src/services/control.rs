@@ -9,11 +9,12 @@ use std::time::Duration;
 use howdah_consensus::Node;
 use howdah_core::{ClusterState, Epoch, MemberName, Timings};
 use howdah_rpc::control::control_server::Control;
+use howdah_rpc::access::Caller;
 use howdah_rpc::control::{
-    ClusterStatus, Event, EventsRequest, ExplainRequest, ExplainResponse, FailoverRequest,
-    FenceRequest, GetConfigRequest, GetConfigResponse, HistoryRequest, HistoryResponse, LogRequest,
+    AuditRequest, AuditResponse, ClusterStatus, CreateTokenRequest, CreateTokenResponse, Event, EventsRequest, ExplainRequest, ExplainResponse, FailoverRequest,
+    FenceRequest, GetConfigRequest, GetConfigResponse, HistoryRequest, HistoryResponse, ListTokensRequest, ListTokensResponse, LogRequest,
     LogResponse, LostRequest, LostResponse, PauseRequest, Progress, ReinitRequest, ReloadRequest,
-    ReloadResponse, RestartRequest, ResumeRequest, StatusRequest, SwitchoverRequest,
+    ReloadResponse, RestartRequest, ResumeRequest, RevokeTokenRequest, RevokeTokenResponse, RotateSecretsRequest, StatusRequest, SwitchoverRequest,
     UnfenceRequest,
 };
 use howdah_rpc::refusal::Reason as Refusal;
@@ -22,7 +23,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{log, lost, operations, upkeep};
+use super::{audit, log, lost, operations, rights, upkeep};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -49,8 +50,8 @@ pub struct Desk {
     pub counters: Arc<Counters>,
     /// The local data directory, beside which lies what was kept before it was replaced.
     pub data_dir: PathBuf,
-    /// Whether orders over REST, where nobody is asked who he is, come from other machines too.
-    pub orders_from_anywhere: bool,
+    /// Whether the configuration gives the passwords that members connect with.
+    pub passwords_configured: bool,
 }
 
 impl Desk {
@@ -83,6 +84,52 @@ impl Desk {
     }
 }
 
+/// What the work tells.
+pub(crate) type Told = mpsc::Receiver<Result<Progress, Status>>;
+
+/// Orders that gRPC and REST take alike.
+impl Desk {
+    /// A switchover, or what it would take.
+    pub(crate) fn order_switchover(&self, caller: &Caller, request: SwitchoverRequest) -> Told {
+        let (desk, dry_run) = (self.clone(), request.dry_run);
+        let to = if request.candidate.is_empty() { "the best" } else { &request.candidate };
+        let what = format!("switch over to {to}");
+        let work = |to| operations::switchover(desk, request, to);
+        if dry_run { just(work) } else { audit::streamed(self, caller, what, work) }
+    }
+
+    /// A failover, or what it would take.
+    pub(crate) fn order_failover(&self, caller: &Caller, request: FailoverRequest) -> Told {
+        let (desk, dry_run) = (self.clone(), request.dry_run);
+        let to = if request.candidate.is_empty() { "the best" } else { &request.candidate };
+        let mut what = format!("fail over to {to}");
+        for (asked, words) in [
+            (request.allow_data_loss, ", though writes may be lost"),
+            (request.holder_is_stopped, ", as the silent holder is stopped"),
+        ] {
+            what.push_str(if asked { words } else { "" });
+        }
+        let work = |to| operations::failover(desk, request, to);
+        if dry_run { just(work) } else { audit::streamed(self, caller, what, work) }
+    }
+
+    /// A restart of one member's PostgreSQL.
+    pub(crate) fn order_restart(&self, caller: &Caller, request: RestartRequest) -> Told {
+        let (desk, what) = (self.clone(), format!("restart PostgreSQL of {}", request.member));
+        audit::streamed(self, caller, what, |to| upkeep::restart(desk, request, to))
+    }
+}
+
+/// What changes nothing is nobody's order.
+fn just<W>(work: impl FnOnce(operations::Teller) -> W) -> Told
+where
+    W: Future<Output = ()> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(16);
+    tokio::spawn(work(sender));
+    receiver
+}
+
 type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn streaming<T: Send + 'static>(
@@ -103,6 +150,7 @@ impl Control for Desk {
     type ResumeStream = Streaming<Progress>;
     type FenceStream = Streaming<Progress>;
     type UnfenceStream = Streaming<Progress>;
+    type RotateSecretsStream = Streaming<Progress>;
 
     async fn status(
         &self,
@@ -201,78 +249,128 @@ impl Control for Desk {
         &self,
         request: Request<SwitchoverRequest>,
     ) -> Result<Response<Self::SwitchoverStream>, Status> {
-        let (sender, receiver) = mpsc::channel(16);
-        tokio::spawn(operations::switchover(self.clone(), request.into_inner(), sender));
-        Ok(streaming(receiver))
+        let (caller, request) = (Caller::of(&request), request.into_inner());
+        Ok(streaming(self.order_switchover(&caller, request)))
     }
 
     async fn failover(
         &self,
         request: Request<FailoverRequest>,
     ) -> Result<Response<Self::FailoverStream>, Status> {
-        let (sender, receiver) = mpsc::channel(16);
-        tokio::spawn(operations::failover(self.clone(), request.into_inner(), sender));
-        Ok(streaming(receiver))
+        let (caller, request) = (Caller::of(&request), request.into_inner());
+        Ok(streaming(self.order_failover(&caller, request)))
     }
 
     async fn reinit(
         &self,
         request: Request<ReinitRequest>,
     ) -> Result<Response<Self::ReinitStream>, Status> {
-        let (sender, receiver) = mpsc::channel(16);
-        tokio::spawn(upkeep::reinit(self.clone(), request.into_inner(), sender));
-        Ok(streaming(receiver))
+        let (caller, request, desk) = (Caller::of(&request), request.into_inner(), self.clone());
+        let what = format!("reinit {}", request.member);
+        let work = |to| upkeep::reinit(desk, request, to);
+        Ok(streaming(audit::streamed(self, &caller, what, work)))
     }
 
     async fn restart(
         &self,
         request: Request<RestartRequest>,
     ) -> Result<Response<Self::RestartStream>, Status> {
-        let (sender, receiver) = mpsc::channel(16);
-        tokio::spawn(upkeep::restart(self.clone(), request.into_inner(), sender));
-        Ok(streaming(receiver))
+        let (caller, request) = (Caller::of(&request), request.into_inner());
+        Ok(streaming(self.order_restart(&caller, request)))
     }
 
     async fn reload(
         &self,
         request: Request<ReloadRequest>,
     ) -> Result<Response<ReloadResponse>, Status> {
-        upkeep::reload(self, &request.into_inner().member).await.map(Response::new)
+        let (caller, member) = (Caller::of(&request), request.into_inner().member);
+        let what = format!("reload {member}");
+        let told = |answer: &ReloadResponse| upkeep::told(answer);
+        let done = audit::once(self, &caller, &what, upkeep::reload(self, &member), told);
+        done.await.map(Response::new)
     }
 
-    async fn pause(&self, _: Request<PauseRequest>) -> Result<Response<Self::PauseStream>, Status> {
-        let (sender, receiver) = mpsc::channel(16);
-        tokio::spawn(upkeep::set_pause(self.clone(), true, sender));
-        Ok(streaming(receiver))
+    async fn pause(
+        &self,
+        request: Request<PauseRequest>,
+    ) -> Result<Response<Self::PauseStream>, Status> {
+        let (caller, desk) = (Caller::of(&request), self.clone());
+        let work = |to| upkeep::set_pause(desk, true, to);
+        Ok(streaming(audit::streamed(self, &caller, "pause".into(), work)))
     }
 
     async fn resume(
         &self,
-        _: Request<ResumeRequest>,
+        request: Request<ResumeRequest>,
     ) -> Result<Response<Self::ResumeStream>, Status> {
-        let (sender, receiver) = mpsc::channel(16);
-        tokio::spawn(upkeep::set_pause(self.clone(), false, sender));
-        Ok(streaming(receiver))
+        let (caller, desk) = (Caller::of(&request), self.clone());
+        let work = |to| upkeep::set_pause(desk, false, to);
+        Ok(streaming(audit::streamed(self, &caller, "resume".into(), work)))
     }
 
     async fn fence(
         &self,
         request: Request<FenceRequest>,
     ) -> Result<Response<Self::FenceStream>, Status> {
-        let (sender, receiver) = mpsc::channel(16);
-        let member = request.into_inner().member;
-        tokio::spawn(upkeep::set_fence(self.clone(), member, true, sender));
-        Ok(streaming(receiver))
+        let (caller, member, desk) =
+            (Caller::of(&request), request.into_inner().member, self.clone());
+        let what = format!("fence {member}");
+        let work = |to| upkeep::set_fence(desk, member, true, to);
+        Ok(streaming(audit::streamed(self, &caller, what, work)))
     }
 
     async fn unfence(
         &self,
         request: Request<UnfenceRequest>,
     ) -> Result<Response<Self::UnfenceStream>, Status> {
-        let (sender, receiver) = mpsc::channel(16);
-        let member = request.into_inner().member;
-        tokio::spawn(upkeep::set_fence(self.clone(), member, false, sender));
-        Ok(streaming(receiver))
+        let (caller, member, desk) =
+            (Caller::of(&request), request.into_inner().member, self.clone());
+        let what = format!("unfence {member}");
+        let work = |to| upkeep::set_fence(desk, member, false, to);
+        Ok(streaming(audit::streamed(self, &caller, what, work)))
+    }
+
+    async fn audit(&self, _: Request<AuditRequest>) -> Result<Response<AuditResponse>, Status> {
+        Ok(Response::new(audit::answer(self)))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<CreateTokenResponse>, Status> {
+        let (caller, request) = (Caller::of(&request), request.into_inner());
+        let what = format!("make token {} for {}", request.name, request.role);
+        let work = rights::create(self, &caller, request);
+        let made = audit::once(self, &caller, &what, work, |_| "it was shown once".into());
+        made.await.map(Response::new)
+    }
+
+    async fn list_tokens(
+        &self,
+        _: Request<ListTokensRequest>,
+    ) -> Result<Response<ListTokensResponse>, Status> {
+        Ok(Response::new(rights::list(self)))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<RevokeTokenRequest>,
+    ) -> Result<Response<RevokeTokenResponse>, Status> {
+        let (caller, name) = (Caller::of(&request), request.into_inner().name);
+        let what = format!("revoke token {name}");
+        let work = rights::revoke(self, name);
+        audit::once(self, &caller, &what, work, |()| "it lets nobody in any more".into()).await?;
+        Ok(Response::new(RevokeTokenResponse {}))
+    }
+
+    async fn rotate_secrets(
+        &self,
+        request: Request<RotateSecretsRequest>,
+    ) -> Result<Response<Self::RotateSecretsStream>, Status> {
+        let (caller, desk) = (Caller::of(&request), self.clone());
+        let what = "replace the passwords of replication and rewinding".to_owned();
+        let work = |to| rights::rotate(desk, to);
+        Ok(streaming(audit::streamed(self, &caller, what, work)))
     }
 
     async fn get_config(

@@ -15,7 +15,7 @@ use tonic::Status;
 use super::control::Desk;
 use crate::status::Sources;
 
-pub(super) type Teller = mpsc::Sender<Result<Progress, Status>>;
+pub(crate) type Teller = mpsc::Sender<Result<Progress, Status>>;
 
 pub(super) async fn tell(to: &Teller, text: impl Into<String>) {
     let progress = Progress { text: text.into(), ..Progress::default() };

@@ -140,6 +140,16 @@ pub async fn reload(desk: &Desk, member: &str) -> Result<ReloadResponse, Status>
     })
 }
 
+/// What a reload did, for people.
+pub(super) fn told(answer: &ReloadResponse) -> String {
+    crate::reload::Reloaded {
+        applied: answer.applied.clone(),
+        needs_restart: answer.needs_restart.clone(),
+        needs_howdah_restart: answer.needs_howdah_restart.clone(),
+    }
+    .to_string()
+}
+
 /// What a member last said, if it was heard a moment ago.
 fn words(desk: &Desk, name: &MemberName) -> Option<peer::Status> {
     desk.look(|sources| {

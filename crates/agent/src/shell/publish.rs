@@ -62,6 +62,7 @@ impl Shell {
                 }
                 _ => 0,
             },
+            secrets_version: self.context.elephant.secrets_version(),
             ..Status::default()
         };
         let lease = self.lease.view();

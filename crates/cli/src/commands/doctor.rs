@@ -53,7 +53,7 @@ async fn logs(status: &ClusterStatus, endpoints: &Endpoints) -> Vec<LogResponse>
     let mut logs = Vec::new();
     for member in &status.members {
         let ask = async |client: &mut Client| client.log(LogRequest {}).await;
-        logs.extend(client::ask_one(&member.control_address, &endpoints.access, ask).await);
+        logs.extend(client::ask_one(&member.control_address, endpoints, ask).await);
     }
     logs
 }

@@ -15,7 +15,7 @@ pub(super) async fn run(global: &Global, args: &HistoryArgs) -> Result<u8, Failu
         for member in &reached.status.members {
             // Each member knows only what it kept itself.
             let ask = async |client: &mut Client| client.lost(LostRequest {}).await;
-            match client::ask_one(&member.control_address, &endpoints.access, ask).await {
+            match client::ask_one(&member.control_address, &endpoints, ask).await {
                 Ok(answer) => report.add(&answer.rescues),
                 Err(why) => report.silent(&member.name, why),
             }

@@ -18,6 +18,7 @@ pub(crate) mod pki;
 mod reinit;
 pub(crate) mod reload;
 mod restart;
+mod rights;
 mod run;
 mod shell;
 mod show_config;
@@ -28,7 +29,9 @@ use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::args::{Cli, Command, ConfigCommand, HaproxyCommand, PgbouncerCommand, PkiCommand};
+use crate::args::{
+    Cli, Command, ConfigCommand, HaproxyCommand, PgbouncerCommand, PkiCommand, TokenCommand,
+};
 use crate::demo;
 use crate::failure::Failure;
 
@@ -65,6 +68,11 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Pki(PkiCommand::Issue(args)) => pki::issue(&global, &args),
         Command::Pki(PkiCommand::Renew(args)) => pki::renew(&global, &args),
         Command::Pki(PkiCommand::Status(args)) => pki::status(&global, &args),
+        Command::Token(TokenCommand::Create(args)) => wait(rights::create(&global, &args)),
+        Command::Token(TokenCommand::List) => wait(rights::list(&global)),
+        Command::Token(TokenCommand::Revoke(args)) => wait(rights::revoke(&global, &args.name)),
+        Command::Audit => wait(rights::audit(&global)),
+        Command::RotatePasswords => wait(rights::rotate(&global)),
         Command::Doctor => wait(doctor::run(&global)),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use howdah_agent::config::Config;
 use howdah_guard::{AgentCommand, CgroupMode, GuardOptions};
 use howdah_locks::KeyringError;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, User};
 
 use super::agent::config_file;
@@ -23,6 +24,8 @@ use crate::failure::{Failure, INTERNAL};
 const GRACE: Duration = Duration::from_secs(15);
 
 pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8, Failure> {
+    // What is written from here on, by the agent and by PostgreSQL too, is nobody else's to read.
+    umask(Mode::from_bits_truncate(0o077));
     let file = config_file(global);
     let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
     let (config, warnings) = Config::load(&file).map_err(|error| usage(&error))?;

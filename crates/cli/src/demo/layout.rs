@@ -98,7 +98,7 @@ impl Layout {
         let addresses = members.iter().map(|m| format!("127.0.0.1:{}", m.control_port)).collect();
         issue(&ca, Role::Admin, "demo", &dir.join(KEYS))?;
         let access = client::keys(&dir.join(KEYS), Some(SCOPE))?;
-        let endpoints = Endpoints { addresses, access };
+        let endpoints = Endpoints::new(addresses, access);
         let layout = Layout { dir, members, user, password, ttl, mode, endpoints };
         for member in &layout.members {
             layout.write_member(member, profile, &ca)?;

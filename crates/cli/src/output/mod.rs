@@ -6,6 +6,7 @@ pub mod dsn;
 pub mod front;
 pub mod lost;
 pub mod progress;
+pub mod rights;
 pub mod status;
 
 use std::io::{self, Write};

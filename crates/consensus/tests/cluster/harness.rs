@@ -1,13 +1,16 @@
 //! Members in this process, each with a runtime of its own, so that one can be killed as a whole.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use howdah_consensus::{Node, OpenError, Options, Proposed, RaftStatus, Timings};
+use howdah_rpc::access::{Access, NoTokens};
+use howdah_rpc::doorkeeper::Doorkeeper;
+use howdah_rpc::incoming::{Door, incoming};
 use howdah_core::{Command, Epoch, Incarnation, Lsn, MemberName, Nonce, Settings};
 use tokio::runtime::Runtime;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 /// Longest wait for anything. Generous: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -75,9 +78,12 @@ impl Member {
         });
         let listener =
             until("bind", || runtime.block_on(tokio::net::TcpListener::bind(&self.address)).ok());
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let server = Server::builder().add_service(node.service());
+        let mut server = Server::builder().layer(Doorkeeper::new(Arc::new(NoTokens)));
+        let server = server.add_service(node.service());
+        let entered = runtime.enter();
+        let incoming = incoming(listener, Access::Open, Door::Grpc(Arc::new(NoTokens)));
         runtime.spawn(server.serve_with_incoming(incoming));
+        drop(entered);
         let guard = runtime.enter();
         node.start();
         drop(guard);

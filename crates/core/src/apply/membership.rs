@@ -25,13 +25,6 @@ pub(super) fn apply(
             state.tombstones.insert(node_id);
             Ok(())
         }
-        Command::SetSecrets { secrets } => {
-            if state.secrets.is_some() {
-                return Err(Rejection::SecretsSet);
-            }
-            state.secrets = Some(secrets);
-            Ok(())
-        }
         Command::UpsertMember { name, member, at } => {
             if state.tombstones.contains(&member.node_id) {
                 return Err(Rejection::Retired(member.node_id));

@@ -10,6 +10,7 @@ mod bootstrap;
 mod election;
 mod lease;
 mod membership;
+mod rights;
 mod switchover;
 mod sync;
 mod upkeep;
@@ -30,7 +31,6 @@ impl ClusterState {
         let result = match command {
             Command::FoundGroup { .. }
             | Command::RetireNode { .. }
-            | Command::SetSecrets { .. }
             | Command::UpsertMember { .. } => membership::apply(self, entry, command),
             Command::GrantBootstrap { .. } | Command::FinishBootstrap { .. } => {
                 bootstrap::apply(self, entry, command)
@@ -48,6 +48,12 @@ impl ClusterState {
             Command::SetPause { .. } | Command::SetFence { .. } => {
                 upkeep::apply(self, entry, command)
             }
+            Command::SetSecrets { .. }
+            | Command::RotateSecrets { .. }
+            | Command::GrantToken { .. }
+            | Command::RevokeToken { .. }
+            | Command::BeginAudit { .. }
+            | Command::EndAudit { .. } => rights::apply(self, entry, command),
             Command::RequestSwitchover { .. }
             | Command::CancelSwitchover { .. }
             | Command::TransferLease { .. }

@@ -9,13 +9,15 @@ use super::SettingsError;
 use crate::versions;
 
 /// Parameters of a server that shows them, and asks members for theirs.
-pub(super) fn parameters(tls: &Paths) -> Result<[(&'static str, String); 5], SettingsError> {
+pub(super) fn parameters(tls: &Paths) -> Result<[(&'static str, String); 6], SettingsError> {
     Ok([
         ("ssl", "on".to_owned()),
         ("ssl_ca_file", text(&tls.ca)?),
         ("ssl_cert_file", text(&tls.cert)?),
         ("ssl_key_file", text(&tls.key)?),
         ("ssl_min_protocol_version", "TLSv1.2".to_owned()),
+        // Of TLS 1.2's: those that keep the past secret and whose text cannot be tampered with.
+        ("ssl_ciphers", "ECDHE+AESGCM:ECDHE+CHACHA20".to_owned()),
     ])
 }
 

@@ -41,7 +41,10 @@ impl World {
             }
             "finish-bootstrap" => self.finish(args)?,
             "retire" => Command::RetireNode { node_id: NodeId(args.number("node")?.unwrap_or(1)) },
-            other => self.of_lease(other, args)?,
+            other => match Self::of_rights(other, args)? {
+                Some(command) => command,
+                None => self.of_lease(other, args)?,
+            },
         };
         self.commit(command)
     }

@@ -8,6 +8,7 @@
 mod commands;
 mod local;
 mod parse;
+mod rights;
 mod world;
 
 use std::collections::BTreeSet;

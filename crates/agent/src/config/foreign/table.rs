@@ -16,17 +16,25 @@ const STORE: Advice = warn(
 );
 const LATER: Advice = warn("has no effect in this version", "remove it");
 const STDERR: Advice = warn("logs go to stderr", "remove it; let the service manager keep them");
-const NO_TLS: Advice = refuse(
-    "REST has no TLS yet, and who wrote this relies on it",
-    "remove it, and bind `restapi.listen` to an address that only operators reach",
+const OWN_KEYS: Advice = refuse(
+    "REST uses the certificate that is named in `tls`",
+    "remove it, and write `restapi.tls: true`",
 );
-const NO_CLIENT_TLS: Advice = refuse(
-    "members connect to each other's PostgreSQL without TLS yet",
-    "remove it, and use a network that is trusted",
+const NO_CHOICE: Advice = refuse(
+    "TLS 1.2 and 1.3 are spoken, with the ciphers that rustls takes for safe",
+    "remove it",
 );
-const OPEN_REST: Advice = refuse(
-    "REST has no access control yet, and who wrote this relies on it",
-    "remove it, and bind `restapi.listen` to an address that only operators reach",
+const VERIFY: Advice = refuse(
+    "whom REST answers is said by `restapi.anonymous`; orders always take a certificate, a token or a password",
+    "remove it; `anonymous: none` is Patroni's `required`",
+);
+const MEMBERS_KEYS: Advice = refuse(
+    "members connect to each other's PostgreSQL by the certificates that are named in `tls`",
+    "remove it",
+);
+const BY_ADDRESS: Advice = refuse(
+    "addresses let nobody in: orders take a certificate, a token or a password",
+    "remove it, and write `authentication`, or make a token with `howdah token create`",
 );
 const BY_INITDB: Advice = refuse(
     "a cluster begins with initdb or with the data that is there; this would be a new, empty one",
@@ -73,34 +81,32 @@ pub(super) const TABLE: &[(&str, Advice)] = &[
     ("log.mode", STDERR),
     ("log.file_num", STDERR),
     ("log.file_size", STDERR),
-    ("raft.password", refuse("the Raft group has no password", "remove it, and bind to a network that is trusted")),
+    ("raft.password", refuse("members know each other by certificates, and the Raft group has no password", "remove it, and name the certificates in `tls`")),
     ("raft.bind_address", refuse("has another name here", "write `bind_addr`")),
-    ("restapi.authentication", OPEN_REST),
-    ("restapi.allowlist", OPEN_REST),
-    ("restapi.allowlist_include_members", OPEN_REST),
-    ("restapi.certfile", NO_TLS),
-    ("restapi.keyfile", NO_TLS),
-    ("restapi.keyfile_password", NO_TLS),
-    ("restapi.cafile", NO_TLS),
-    ("restapi.ciphers", NO_TLS),
-    ("restapi.tls", NO_TLS),
-    ("restapi.verify_client", NO_TLS),
+    ("restapi.allowlist", BY_ADDRESS),
+    ("restapi.allowlist_include_members", BY_ADDRESS),
+    ("restapi.certfile", OWN_KEYS),
+    ("restapi.keyfile", OWN_KEYS),
+    ("restapi.keyfile_password", OWN_KEYS),
+    ("restapi.cafile", OWN_KEYS),
+    ("restapi.ciphers", NO_CHOICE),
+    ("restapi.verify_client", VERIFY),
     ("restapi.http_extra_headers", LATER),
     ("restapi.https_extra_headers", LATER),
     ("restapi.request_queue_size", LATER),
     ("restapi.thread_pool_size", LATER),
     ("restapi.server_tokens", LATER),
     ("postgresql.pgpass", warn("passwords are handed over without this file", "remove it")),
-    ("postgresql.authentication.ROLE.sslmode", NO_CLIENT_TLS),
-    ("postgresql.authentication.ROLE.sslcert", NO_CLIENT_TLS),
-    ("postgresql.authentication.ROLE.sslkey", NO_CLIENT_TLS),
-    ("postgresql.authentication.ROLE.sslpassword", NO_CLIENT_TLS),
-    ("postgresql.authentication.ROLE.sslrootcert", NO_CLIENT_TLS),
-    ("postgresql.authentication.ROLE.sslcrl", NO_CLIENT_TLS),
-    ("postgresql.authentication.ROLE.sslcrldir", NO_CLIENT_TLS),
-    ("postgresql.authentication.ROLE.sslnegotiation", NO_CLIENT_TLS),
-    ("postgresql.authentication.ROLE.gssencmode", NO_CLIENT_TLS),
-    ("postgresql.authentication.ROLE.channel_binding", NO_CLIENT_TLS),
+    ("postgresql.authentication.ROLE.sslmode", MEMBERS_KEYS),
+    ("postgresql.authentication.ROLE.sslcert", MEMBERS_KEYS),
+    ("postgresql.authentication.ROLE.sslkey", MEMBERS_KEYS),
+    ("postgresql.authentication.ROLE.sslpassword", MEMBERS_KEYS),
+    ("postgresql.authentication.ROLE.sslrootcert", MEMBERS_KEYS),
+    ("postgresql.authentication.ROLE.sslcrl", MEMBERS_KEYS),
+    ("postgresql.authentication.ROLE.sslcrldir", MEMBERS_KEYS),
+    ("postgresql.authentication.ROLE.sslnegotiation", MEMBERS_KEYS),
+    ("postgresql.authentication.ROLE.gssencmode", MEMBERS_KEYS),
+    ("postgresql.authentication.ROLE.channel_binding", MEMBERS_KEYS),
     ("postgresql.callbacks", SCRIPT),
     ("postgresql.before_stop", SCRIPT),
     ("postgresql.pre_promote", refuse(

@@ -108,7 +108,7 @@ async fn in_the_log(
         None => {
             let (config, _) = Config::from_sources(sources).map_err(|error| error.to_string())?;
             let access = client::access(&config).map_err(told)?;
-            Endpoints { addresses: config.control_addresses(), access }
+            Endpoints::new(config.control_addresses(), access)
         }
     };
     ask(&endpoints, name).await.map_err(|failure| failure.to_string())
