@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use howdah_tests::checks::first_acks;
 use howdah_tests::rest::{self, Ask, get};
 use howdah_tests::{Cluster, Options, Writer, wait_for};
-use tokio_rustls::rustls::{ClientConnection, StreamOwned};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 const SETTLE: Duration = Duration::from_secs(60);
 /// How long each kind goes on.
@@ -68,7 +68,7 @@ fn say(address: SocketAddr, text: &[u8]) -> Result<()> {
 }
 
 /// A handshake to its end, without a certificate.
-fn shake(address: SocketAddr, config: &Arc<tokio_rustls::rustls::ClientConfig>) -> Result<()> {
+fn shake(address: SocketAddr, config: &Arc<ClientConfig>) -> Result<()> {
     let name = address.ip().to_string().try_into()?;
     let session = ClientConnection::new(config.clone(), name)?;
     let mut stream = StreamOwned::new(session, connect(address)?);
@@ -99,6 +99,41 @@ fn p99(before: &[(f64, u64)], after: &[(f64, u64)]) -> (f64, u64) {
     (after[nth].0, all)
 }
 
+/// A name, and what begins it.
+type Kind = (&'static str, Box<dyn Fn() -> Flood>);
+
+/// Whoever says this at a port, again and again.
+fn saying(at: SocketAddr, text: impl Into<Vec<u8>>) -> Box<dyn Fn() -> Flood> {
+    let text = text.into();
+    Box::new(move || {
+        let text = text.clone();
+        Flood::start(move || say(at, &text))
+    })
+}
+
+fn kinds(grpc: SocketAddr, rest_at: SocketAddr, config: Arc<ClientConfig>) -> Vec<Kind> {
+    let head = "HTTP/1.1\r\nHost: x\r\n";
+    let question = format!("GET /cluster {head}Connection: close\r\n\r\n");
+    let order = format!("POST /switchover {head}Content-Length: 99999999\r\n\r\n{{");
+    let endless = format!("GET / {head}X: {}\r\n", "y".repeat(1 << 20));
+    let guess =
+        format!("POST /restart {head}Authorization: Basic eDp5\r\nConnection: close\r\n\r\n");
+    let silent = move || Flood::start(move || connect(grpc).map(drop));
+    let shaking = move || {
+        let config = config.clone();
+        Flood::start(move || shake(grpc, &config))
+    };
+    vec![
+        ("connections that say nothing, at gRPC", Box::new(silent)),
+        ("noise at gRPC", saying(grpc, [0x16; 4096])),
+        ("handshakes without certificate", Box::new(shaking)),
+        ("questions at REST", saying(rest_at, question)),
+        ("orders of nobody at REST", saying(rest_at, order)),
+        ("endless heads at REST", saying(rest_at, endless)),
+        ("wrong passwords", saying(rest_at, guess)),
+    ]
+}
+
 #[tokio::test]
 async fn floods_at_both_ports_leave_the_lease_its_rhythm() -> Result<()> {
     let options = Options::default();
@@ -113,31 +148,7 @@ async fn floods_at_both_ports_leave_the_lease_its_rhythm() -> Result<()> {
     let config = rest::client(ca.cert(), None)?;
     let writer = Writer::start(&cluster);
     first_acks(&writer, 50).await?;
-    let long_head = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n", "y".repeat(1 << 20));
-    let body = "POST /switchover HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n{";
-    let kinds: Vec<(&str, Box<dyn Fn() -> Flood>)> = vec![
-        ("connections that say nothing, at gRPC", Box::new(move || {
-            Flood::start(move || Ok(drop(connect(grpc)?)))
-        })),
-        ("noise at gRPC", Box::new(move || Flood::start(move || say(grpc, &[0x16; 4096])))),
-        ("handshakes without certificate", Box::new(move || {
-            let config = config.clone();
-            Flood::start(move || shake(grpc, &config))
-        })),
-        ("questions at REST", Box::new(move || {
-            Flood::start(move || say(rest_at, b"GET /cluster HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
-        })),
-        ("orders of nobody at REST", Box::new(move || Flood::start(move || say(rest_at, body.as_bytes())))),
-        ("endless heads at REST", Box::new(move || {
-            let text = long_head.clone();
-            Flood::start(move || say(rest_at, text.as_bytes()))
-        })),
-        ("wrong passwords", Box::new(move || {
-            Flood::start(move || {
-                say(rest_at, b"POST /restart HTTP/1.1\r\nHost: x\r\nAuthorization: Basic eDp5\r\nConnection: close\r\n\r\n")
-            })
-        })),
-    ];
+    let kinds = kinds(grpc, rest_at, config);
     for (name, start) in kinds {
         let first = renewals(&cluster, leader).await?;
         let (flood, began) = (start(), Instant::now());

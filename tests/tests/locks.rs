@@ -77,7 +77,8 @@ async fn whoever_is_not_of_the_cluster_gets_no_answer_at_all() -> Result<()> {
     let theirs = Authority::create(&cluster.ground.dir.join("theirs"), SCOPE, CA_LIFETIME)?;
     let dir = holder(&cluster, &theirs, Role::Member, "n1")?;
     files::write(&paths(&dir).ca, ca.cert(), 0o644)?;
-    let told = refusal(&channel(&cluster, 0, &dir)?, None, status, true).await.context("a foreign CA")?;
+    let told =
+        refusal(&channel(&cluster, 0, &dir)?, None, status, true).await.context("a foreign CA")?;
     ensure!(told.code() != Code::PermissionDenied, "it came past the handshake: {told:?}");
     // The right CA, another cluster.
     let dir = cluster.ground.dir.join("other-cluster");
@@ -87,7 +88,10 @@ async fn whoever_is_not_of_the_cluster_gets_no_answer_at_all() -> Result<()> {
     files::write(&paths(&dir).ca, ca.cert(), 0o644)?;
     files::write(&paths(&dir).cert, &issued.cert, 0o644)?;
     files::write(&paths(&dir).key, &issued.key, 0o600)?;
-    ensure!(refusal(&channel(&cluster, 0, &dir)?, None, status, true).await.is_some(), "another cluster");
+    ensure!(
+        refusal(&channel(&cluster, 0, &dir)?, None, status, true).await.is_some(),
+        "another cluster"
+    );
     // One that has ended meanwhile.
     let dir = cluster.ground.dir.join("ended");
     let identity = Identity::new(SCOPE, Role::Admin, "late")?;

@@ -74,7 +74,8 @@ async fn orders_are_carried_out_or_refused_in_patronis_words() -> Result<()> {
     expect(first, ("POST", "/reload", ""), 202, "reload scheduled").await?;
     expect(second, ("POST", "/restart", ""), 200, "restarted successfully").await?;
     cluster.settle(SETTLE).await?;
-    expect(first, ("POST", "/restart", "{\"role\": \"primary\"}"), 200, "restarted successfully").await?;
+    expect(first, ("POST", "/restart", "{\"role\": \"primary\"}"), 200, "restarted successfully")
+        .await?;
     ensure!(cluster.settle(SETTLE).await? == leader, "leadership moved");
     let order = format!("{{\"leader\": \"{}\", \"candidate\": \"{}\"}}", first.name, second.name);
     expect(second, ("POST", "/switchover", &order), 200, "Successfully switched over to").await?;
@@ -82,7 +83,8 @@ async fn orders_are_carried_out_or_refused_in_patronis_words() -> Result<()> {
     let order = format!("{{\"candidate\": \"{}\"}}", first.name);
     expect(first, ("POST", "/failover", &order), 200, "Successfully failed over to").await?;
     ensure!(cluster.settle(SETTLE).await? == leader, "{} does not lead", first.name);
-    expect(second, ("POST", "/reinitialize", "{\"force\": true}"), 200, "reinitialize started").await?;
+    expect(second, ("POST", "/reinitialize", "{\"force\": true}"), 200, "reinitialize started")
+        .await?;
     ensure!(cluster.settle(SETTLE).await? == leader, "leadership moved");
     let (code, page) = send(first, "GET", "/metrics", "").await?;
     ensure!(code == 200 && page.contains("howdah_leader_changes_total"), "{page}");

@@ -175,11 +175,7 @@ fn rows() -> Result<Vec<(String, [String; 4])>> {
     Ok(rows)
 }
 
-async fn outcome(
-    cluster: &Cluster,
-    guest: &Guest,
-    (method, path): (&str, &str),
-) -> Result<String> {
+async fn outcome(cluster: &Cluster, guest: &Guest, (method, path): (&str, &str)) -> Result<String> {
     let ca = keys::authority(&cluster.ground.dir)?;
     let tls = rest::client(ca.cert(), guest.keys.as_ref())?;
     let ask = Ask { method, path, body: "", shown: guest.shown.as_deref() };
@@ -203,8 +199,14 @@ async fn rest_answers_everybody_as_the_table_says() -> Result<()> {
     let ended = certificate(&cluster, &ca, "ended", (SCOPE, Role::Admin, Duration::from_secs(1)))?;
     let mut guests = vec![
         by("nothing", None),
-        by("a foreign CA's certificate", certificate(&cluster, &theirs, "foreign", (SCOPE, Role::Admin, LIFETIME))?),
-        by("another cluster's certificate", certificate(&cluster, &ca, "other", ("prod", Role::Admin, LIFETIME))?),
+        by(
+            "a foreign CA's certificate",
+            certificate(&cluster, &theirs, "foreign", (SCOPE, Role::Admin, LIFETIME))?,
+        ),
+        by(
+            "another cluster's certificate",
+            certificate(&cluster, &ca, "other", ("prod", Role::Admin, LIFETIME))?,
+        ),
         by("an expired certificate", ended),
         shows("the password", rest::BASIC.to_owned()),
         shows("a wrong password", "Basic b3BzOndyb25n".to_owned()),
@@ -218,12 +220,17 @@ async fn rest_answers_everybody_as_the_table_says() -> Result<()> {
     ] {
         guests.push(by(name, certificate(&cluster, &ca, name, (SCOPE, role, LIFETIME))?));
     }
-    for (name, role) in [("a viewer's token", "viewer"), ("an operator's token", "operator"), ("an administrator's token", "admin")] {
+    for (name, role) in [
+        ("a viewer's token", "viewer"),
+        ("an operator's token", "operator"),
+        ("an administrator's token", "admin"),
+    ] {
         guests.push(shows(name, format!("Bearer {}", token(&cluster, role, role)?)));
     }
     guests.push(shows("a revoked token", format!("Bearer {}", token(&cluster, "gone", "admin")?)));
     howdah(&cluster, &["token", "revoke", "gone"])?;
-    let asked = [("GET", "/primary"), ("GET", "/metrics"), ("GET", "/cluster"), ("POST", "/switchover")];
+    let asked =
+        [("GET", "/primary"), ("GET", "/metrics"), ("GET", "/cluster"), ("POST", "/switchover")];
     let rows = rows()?;
     let names: Vec<&str> = rows.iter().map(|(name, _)| name.as_str()).collect();
     for guest in &guests {
@@ -261,7 +268,12 @@ async fn a_secret_in_the_clear_from_another_machine_is_not_taken() -> Result<()>
     ensure!(code == 403 && text.contains("plain HTTP"), "{code} {text}");
     let (code, _) = rest::send(member, None, order(None)).await?;
     ensure!(code == 401, "{code}");
-    for (path, wanted) in [("/primary", None), ("/metrics", Some(200)), ("/cluster", Some(401)), ("/patroni", Some(401))] {
+    for (path, wanted) in [
+        ("/primary", None),
+        ("/metrics", Some(200)),
+        ("/cluster", Some(401)),
+        ("/patroni", Some(401)),
+    ] {
         let (code, body) = rest::send(member, None, get(path)).await?;
         let right = wanted.map_or(code == 200 || code == 503, |wanted| code == wanted);
         ensure!(right, "{path}: {code} {body}");
@@ -290,7 +302,8 @@ fn audit(cluster: &Cluster) -> Result<Vec<[String; 4]>> {
 async fn kept(cluster: &Cluster, who: &str, what: &str, outcome: &str) -> Result<()> {
     wait_for(&format!("{who}: {what} is kept"), SETTLE, || async {
         let found = audit(cluster)?;
-        let fits = |row: &&[String; 4]| row[0].contains(who) && row[1].contains(what) && row[2] == outcome;
+        let fits =
+            |row: &&[String; 4]| row[0].contains(who) && row[1].contains(what) && row[2] == outcome;
         ensure!(found.iter().any(|row| fits(&row)), "{found:#?}");
         Ok(())
     })
@@ -305,7 +318,8 @@ async fn every_order_is_kept_with_who_gave_it_and_how_it_ended() -> Result<()> {
     // By a certificate; a rehearsal is no order.
     howdah(&cluster, &["switchover", "--dry-run"])?;
     howdah(&cluster, &["switchover", "--candidate", &other, "--yes"])?;
-    kept(&cluster, "admin tester (certificate)", &format!("switch over to {other}"), "done").await?;
+    kept(&cluster, "admin tester (certificate)", &format!("switch over to {other}"), "done")
+        .await?;
     cluster.settle(SETTLE).await?;
     // By a password, over REST; refused.
     let body = format!("{{\"leader\": \"{other}\", \"candidate\": \"n9\"}}");
@@ -320,7 +334,8 @@ async fn every_order_is_kept_with_who_gave_it_and_how_it_ended() -> Result<()> {
     on_the_machine(&cluster, &["resume"])?;
     // By a token.
     let token = token(&cluster, "robot", "operator")?;
-    let ask = Ask { method: "POST", path: "/reload", body: "", shown: Some(&format!("Bearer {token}")) };
+    let ask =
+        Ask { method: "POST", path: "/reload", body: "", shown: Some(&format!("Bearer {token}")) };
     wait_for("the token is known", SETTLE, || async {
         let (code, text) = rest::send(&cluster.members[0], None, ask).await?;
         ensure!(code == 202, "{code} {text}");
@@ -333,8 +348,14 @@ async fn every_order_is_kept_with_who_gave_it_and_how_it_ended() -> Result<()> {
     ensure!(found.len() == 6, "{found:#?}");
     // The story of the cluster has it too, in its place, and secrets stand in neither.
     let events = howdah(&cluster, &["events", "-o", "json"])?;
-    ensure!(events.contains("admin tester (certificate)") && events.contains("\"order\""), "{events}");
-    ensure!(!events.contains(&token[7..]) && !format!("{found:?}").contains(&token[7..]), "a secret");
+    ensure!(
+        events.contains("admin tester (certificate)") && events.contains("\"order\""),
+        "{events}"
+    );
+    ensure!(
+        !events.contains(&token[7..]) && !format!("{found:?}").contains(&token[7..]),
+        "a secret"
+    );
     cluster.check_logs()
 }
 
@@ -369,7 +390,10 @@ async fn nobody_else_on_the_machine_gets_in_by_the_socket() -> Result<()> {
     open(&socket)?;
     as_nobody()?;
     wait_for("it says who was not let in", SETTLE, || async {
-        ensure!(cluster.members[0].log().contains("is neither root nor howdah's own user"), "it does not");
+        ensure!(
+            cluster.members[0].log().contains("is neither root nor howdah's own user"),
+            "it does not"
+        );
         Ok(())
     })
     .await?;

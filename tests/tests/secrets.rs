@@ -142,7 +142,8 @@ async fn live(cluster: &Cluster, printed: &mut Vec<String>) -> Result<()> {
         printed.push(howdah(cluster, args).unwrap_or_else(|why| format!("{why:#}")));
     }
     let file = cluster.members[0].dir.join("howdah.yml").display().to_string();
-    for key in ["restapi.authentication.password", "postgresql.authentication.replication.password"] {
+    for key in ["restapi.authentication.password", "postgresql.authentication.replication.password"]
+    {
         printed.push(howdah(cluster, &["config", "explain", key, "-c", &file]).unwrap_or_default());
     }
     printed.push(howdah(cluster, &["config", "check", "-c", &file]).unwrap_or_default());
@@ -156,7 +157,8 @@ async fn live(cluster: &Cluster, printed: &mut Vec<String>) -> Result<()> {
 #[tokio::test]
 async fn no_secret_stands_where_others_can_read_it() -> Result<()> {
     let cluster = Cluster::healthy("secrets-nowhere", Options::default()).await?;
-    let mut words: Vec<String> = passwords(&cluster, 0)?.into_iter().map(|(_, word)| word).collect();
+    let mut words: Vec<String> =
+        passwords(&cluster, 0)?.into_iter().map(|(_, word)| word).collect();
     let token = howdah(&cluster, &["token", "create", "x", "--role", "viewer"])?.trim().to_owned();
     let (watch, mut printed) = (Watch::start(), Vec::new());
     live(&cluster, &mut printed).await?;
@@ -175,7 +177,11 @@ async fn no_secret_stands_where_others_can_read_it() -> Result<()> {
     // The control: these are the secrets, and this is how they would be found.
     let all = found_in(&cluster.ground.dir, &words, true, &|path, _, _| !is_log(path))?;
     for word in &words[2..4] {
-        ensure!(all.iter().any(|place| place.contains(&word[..6])), "{all:?} has none of {}", &word[..6]);
+        ensure!(
+            all.iter().any(|place| place.contains(&word[..6])),
+            "{all:?} has none of {}",
+            &word[..6]
+        );
     }
     for (nth, text) in printed.iter().enumerate() {
         let held = words.iter().find(|word| text.contains(*word));
@@ -199,7 +205,34 @@ async fn no_secret_stands_where_others_can_read_it() -> Result<()> {
 
 /// Sessions that PostgreSQL's standbys have, by the process of their walreceiver.
 fn walreceivers(cluster: &Cluster, leader: usize) -> Result<Vec<i32>> {
-    (0..3).filter(|index| *index != leader).map(|index| cluster.members[index].walreceiver()).collect()
+    (0..3)
+        .filter(|index| *index != leader)
+        .map(|index| cluster.members[index].walreceiver())
+        .collect()
+}
+
+/// That this role and password begin replication at the leader, or do not.
+fn opens(
+    cluster: &Cluster,
+    leader: usize,
+    (name, password): (&str, &str),
+    good: bool,
+) -> Result<()> {
+    let pg = &cluster.members[leader];
+    // By the certificate too, that members must show.
+    let tls = paths(&pg.dir.join("tls"));
+    let dsn = format!(
+        "host=127.0.0.1 port={} user={name} dbname=postgres replication=true sslmode=prefer sslcert={} sslkey={}",
+        pg.pg_port,
+        tls.cert.display(),
+        tls.key.display()
+    );
+    let mut command = std::process::Command::new(cluster.ground.bin_dir.join("psql"));
+    command.args(["-XAtqc", "IDENTIFY_SYSTEM", &dsn]).env("PGPASSWORD", password);
+    let output = command.current_dir("/").output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success() == good, "{}: {text}", if good { "new" } else { "old" });
+    Ok(())
 }
 
 #[tokio::test]
@@ -267,21 +300,7 @@ async fn passwords_and_tokens_are_replaced_under_load_and_nobody_notices() -> Re
     cluster.reinit(&standby.name).await?;
     cluster.settle(SETTLE).await?;
     let (name, old) = &known[0][0];
-    let (_, new) = &known[3][0];
-    for (password, good) in [(old, false), (new, true)] {
-        let pg = &cluster.members[leader];
-        // By the certificate too, that members must show.
-        let tls = paths(&pg.dir.join("tls"));
-        let dsn = format!(
-            "host=127.0.0.1 port={port} user={name} dbname=postgres replication=true sslmode=prefer sslcert={} sslkey={}",
-            tls.cert.display(),
-            tls.key.display()
-        );
-        let mut command = std::process::Command::new(cluster.ground.bin_dir.join("psql"));
-        command.args(["-XAtqc", "IDENTIFY_SYSTEM", &dsn]).env("PGPASSWORD", password);
-        let output = command.current_dir("/").output()?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success() == good, "{}: {text}", if good { "new" } else { "old" });
-    }
+    opens(&cluster, leader, (name, old), false)?;
+    opens(&cluster, leader, (name, &known[3][0].1), true)?;
     cluster.check_logs()
 }

@@ -7,7 +7,12 @@ use howdah_tests::keys::paths;
 use howdah_tests::{Cluster, Options, keys};
 
 /// What OpenSSL says of one handshake; none: there was none.
-fn handshake(address: &str, starttls: bool, keys: &[String], flags: &[&str]) -> Result<Option<String>> {
+fn handshake(
+    address: &str,
+    starttls: bool,
+    keys: &[String],
+    flags: &[&str],
+) -> Result<Option<String>> {
     let mut command = Command::new("openssl");
     command.args(["s_client", "-connect", address, "-brief"]).args(keys).args(flags);
     if starttls {
@@ -30,15 +35,20 @@ fn handshake(address: &str, starttls: bool, keys: &[String], flags: &[&str]) -> 
 
 /// Suites of TLS 1.2 that OpenSSL can offer.
 fn suites() -> Result<Vec<String>> {
-    let output = Command::new("openssl").args(["ciphers", "-tls1_2", "ALL:COMPLEMENTOFALL:@SECLEVEL=0"]).output()?;
+    let output = Command::new("openssl")
+        .args(["ciphers", "-tls1_2", "ALL:COMPLEMENTOFALL:@SECLEVEL=0"])
+        .output()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let names: Vec<String> = text.split(':').filter(|name| !name.starts_with("TLS_")).map(str::to_owned).collect();
+    let names: Vec<String> =
+        text.split(':').filter(|name| !name.starts_with("TLS_")).map(str::to_owned).collect();
     ensure!(names.len() > 30, "openssl offers {names:?}");
     Ok(names)
 }
 
 fn is_good(suite: &str) -> bool {
-    suite.starts_with("ECDHE-") && (suite.contains("-GCM-") || suite.contains("CHACHA20")) && !suite.contains("PSK")
+    suite.starts_with("ECDHE-")
+        && (suite.contains("-GCM-") || suite.contains("CHACHA20"))
+        && !suite.contains("PSK")
 }
 
 #[tokio::test]

@@ -24,11 +24,11 @@ use crate::config::Config;
 use crate::elephant::Elephant;
 use crate::front::Front;
 use crate::locks;
-use crate::passwords;
 use crate::order::Orders;
+use crate::passwords;
 use crate::peers::Listener;
-use crate::services::control::Desk;
 use crate::rest::Rest;
+use crate::services::control::Desk;
 use crate::services::peer::PeerService;
 use crate::services::rights::{self, Book};
 use crate::shell::{Context, End, News, Shell, put};
@@ -191,9 +191,6 @@ impl Agent {
         let (shell, outbox) = Shell::new(context.clone());
         let counters = context.counters.clone();
         let data_dir = context.config.postgresql.data_dir.clone();
-        let roles = &context.config.postgresql.authentication;
-        let passwords_configured =
-            roles.replication.password.is_some() || roles.rewind.password.is_some();
         let desk = Desk {
             me,
             node: node.clone(),
@@ -203,7 +200,7 @@ impl Agent {
             clock: clock.clone(),
             counters,
             data_dir,
-            passwords_configured,
+            passwords_configured: context.config.gives_passwords(),
         };
         let mut front = Front::open(&context.config).await.map_err(other)?;
         let mut tasks = services(&context, &desk).await.map_err(other)?;
@@ -350,11 +347,7 @@ async fn services(context: &Arc<Context>, desk: &Desk) -> Result<Vec<JoinHandle<
         .add_service(ControlServer::new(desk.clone()))
         .add_service(health.clone())
         .add_service(reflection.clone())
-        .serve_with_incoming(incoming(
-            grpc,
-            context.access.clone(),
-            Door::Grpc(tokens.clone()),
-        ));
+        .serve_with_incoming(incoming(grpc, context.access.clone(), Door::Grpc(tokens.clone())));
     let mut tasks = vec![tokio::spawn(async move {
         if let Err(error) = members.await {
             tracing::error!("gRPC ended: {error}");

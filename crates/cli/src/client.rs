@@ -56,7 +56,10 @@ pub struct Endpoints {
 pub struct Shown(Option<MetadataValue<Ascii>>);
 
 impl Interceptor for Shown {
-    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+    fn call(
+        &mut self,
+        mut request: tonic::Request<()>,
+    ) -> Result<tonic::Request<()>, tonic::Status> {
         if let Some(value) = &self.0 {
             request.metadata_mut().insert("authorization", value.clone());
         }
@@ -69,8 +72,7 @@ impl Shown {
         let usage = |why: String| Failure::Usage(format!("--token-file: {why}"));
         let text = files::read_key(file).map_err(|why| usage(why.to_string()))?;
         let value = format!("Bearer {}", text.trim()).parse::<MetadataValue<Ascii>>();
-        let mut value =
-            value.map_err(|_| usage(format!("{} holds no token", file.display())))?;
+        let mut value = value.map_err(|_| usage(format!("{} holds no token", file.display())))?;
         value.set_sensitive(true);
         Ok(Self(Some(value)))
     }

@@ -235,7 +235,10 @@ fn load(paths: &Paths) -> Result<Loaded, KeyringError> {
     Ok(Loaded { server, guests, rest, client, identity, cert, ca, text })
 }
 
-pub(crate) fn certificates(path: &Path, text: &str) -> Result<Vec<CertificateDer<'static>>, KeyringError> {
+pub(crate) fn certificates(
+    path: &Path,
+    text: &str,
+) -> Result<Vec<CertificateDer<'static>>, KeyringError> {
     CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|why| {
         KeyringError::Content { path: path.to_owned(), why: format!("not PEM: {why}") }
     })

@@ -59,9 +59,6 @@ mod tests {
         assert!(same(&hash(&one), &hash(&one)) && !same(&hash(&one), &hash(&other)));
         assert!(!same("", "a"));
         // Of NIST: SHA-256 of "abc".
-        assert_eq!(
-            hash("abc"),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(hash("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

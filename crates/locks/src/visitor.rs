@@ -34,8 +34,7 @@ impl Visitor {
             return Err(content(&"there is no certificate in it"));
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier =
-            Servers { roots: Arc::new(roots), scope: None, provider: provider.clone() };
+        let verifier = Servers { roots: Arc::new(roots), scope: None, provider: provider.clone() };
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|why| content(&why))?

@@ -181,9 +181,9 @@ async fn shake(
         .map_err(|why| in_words(&why))?;
     let who = match stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) {
         // The verifier let in nobody whose certificate names nobody; this is for whoever changes it.
-        Some(shown) => Who::Known(Person::with_certificate(holder(shown).ok_or_else(|| {
-            io::Error::other("TLS: the certificate names nobody")
-        })?)),
+        Some(shown) => Who::Known(Person::with_certificate(
+            holder(shown).ok_or_else(|| io::Error::other("TLS: the certificate names nobody"))?,
+        )),
         None => Who::Nobody,
     };
     let is_member = matches!(&who, Who::Known(person) if person.role == Role::Member);

@@ -365,6 +365,12 @@ impl Config {
         Some(Renewal { paths: self.tls.clone()?, ca_key: self.ca_key.clone()? })
     }
 
+    /// Whether members connect to each other's PostgreSQL by passwords of the configuration, and not of the log.
+    pub fn gives_passwords(&self) -> bool {
+        let roles = &self.postgresql.authentication;
+        roles.replication.password.is_some() || roles.rewind.password.is_some()
+    }
+
     /// Where root and howdah's own user reach the agent on this machine.
     pub fn control_socket(&self) -> PathBuf {
         self.socket_dir().join("control")

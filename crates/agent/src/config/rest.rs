@@ -60,7 +60,9 @@ pub(super) fn read(top: &Section<'_>, raft: &RaftConfig, has_keys: bool) -> Rest
         authentication: None,
     };
     if let Some(section) = top.section("restapi") {
-        if let Some(address) = section.text("listen").and_then(|text| listen(&section, "listen", &text)) {
+        if let Some(address) =
+            section.text("listen").and_then(|text| listen(&section, "listen", &text))
+        {
             rest.listen = address;
         }
         if let Some(text) = section.text("connect_address") {
@@ -93,7 +95,11 @@ fn anonymous(section: &Section<'_>) -> Anonymous {
             "none" => {}
             other => {
                 let what = format!("`{other}` is nothing that can be asked");
-                section.error("anonymous", what, "list health, metrics or questions; or write none");
+                section.error(
+                    "anonymous",
+                    what,
+                    "list health, metrics or questions; or write none",
+                );
             }
         }
     }
@@ -123,7 +129,8 @@ pub(super) fn value(rest: &RestConfig, key: &str) -> Option<String> {
         "anonymous" => {
             let Anonymous { health, metrics, questions } = rest.anonymous;
             let words = [("health", health), ("metrics", metrics), ("questions", questions)];
-            let open: Vec<&str> = words.iter().filter(|(_, open)| *open).map(|(word, _)| *word).collect();
+            let open: Vec<&str> =
+                words.iter().filter(|(_, open)| *open).map(|(word, _)| *word).collect();
             if open.is_empty() { "none".to_owned() } else { open.join(", ") }
         }
         "authentication.username" => rest.authentication.as_ref()?.username.clone(),

@@ -11,8 +11,8 @@ use super::addresses::{bind_for, checked, host_port, listen};
 use super::reader::{Report, Section, boolean, nearest};
 use super::value::{Node, Value};
 use super::{
-    BootstrapConfig, Config, LogConfig, LogLevel, PostgresqlConfig, ProxyConfig,
-    RaftConfig, RestConfig, Tags, bootstrap, foreign, pgbouncer, postgresql, proxy, rest, tls, vip,
+    BootstrapConfig, Config, LogConfig, LogLevel, PostgresqlConfig, ProxyConfig, RaftConfig,
+    RestConfig, Tags, bootstrap, foreign, pgbouncer, postgresql, proxy, rest, tls, vip,
 };
 
 /// Reads the whole document; with errors in `report` the result must not be used.

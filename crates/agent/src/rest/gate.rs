@@ -132,7 +132,8 @@ impl Gate<'_> {
             Some(token) => self.tokens.holder(token),
             None => self.password.and_then(|known| known.holder(headers)),
         };
-        let wrong = || Refused { answer: unknown("the token or password is not good"), guessed: true };
+        let wrong =
+            || Refused { answer: unknown("the token or password is not good"), guessed: true };
         person.map(Some).ok_or_else(wrong)
     }
 }

@@ -97,8 +97,9 @@ async fn answer(rest: &Rest, request: Request) -> Result<Answer, Answer> {
         }
     };
     let query = Query::<BTreeMap<String, String>>::try_from_uri(&parts.uri);
-    let Query(query) = query
-        .map_err(|_| Answer::bad("the parameters cannot be read", "write ?name=value&name=value"))?;
+    let Query(query) = query.map_err(|_| {
+        Answer::bad("the parameters cannot be read", "write ?name=value&name=value")
+    })?;
     if about != About::Order {
         let answer = rest.desk.look(|sources| look(sources, path, &query));
         return Ok(if let_in.brief { answer.briefly() } else { answer });

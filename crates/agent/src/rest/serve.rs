@@ -38,14 +38,9 @@ async fn answer(connection: Shielded, router: Router) {
         router.clone().oneshot(request)
     });
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WAIT)
-        .max_buf_size(HEAD_MAX);
-    let served = builder
-        .serve_connection(TokioIo::new(connection), TowerToHyperService::new(service))
-        .await;
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT).max_buf_size(HEAD_MAX);
+    let served =
+        builder.serve_connection(TokioIo::new(connection), TowerToHyperService::new(service)).await;
     if let Err(why) = served {
         tracing::debug!(%why, "a REST connection ended");
     }

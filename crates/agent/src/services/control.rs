@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use howdah_consensus::Node;
 use howdah_core::{ClusterState, Epoch, MemberName, Timings};
-use howdah_rpc::control::control_server::Control;
 use howdah_rpc::access::Caller;
+use howdah_rpc::control::control_server::Control;
 use howdah_rpc::control::{
-    AuditRequest, AuditResponse, ClusterStatus, CreateTokenRequest, CreateTokenResponse, Event, EventsRequest, ExplainRequest, ExplainResponse, FailoverRequest,
-    FenceRequest, GetConfigRequest, GetConfigResponse, HistoryRequest, HistoryResponse, ListTokensRequest, ListTokensResponse, LogRequest,
-    LogResponse, LostRequest, LostResponse, PauseRequest, Progress, ReinitRequest, ReloadRequest,
-    ReloadResponse, RestartRequest, ResumeRequest, RevokeTokenRequest, RevokeTokenResponse, RotateSecretsRequest, StatusRequest, SwitchoverRequest,
-    UnfenceRequest,
+    AuditRequest, AuditResponse, ClusterStatus, CreateTokenRequest, CreateTokenResponse, Event,
+    EventsRequest, ExplainRequest, ExplainResponse, FailoverRequest, FenceRequest,
+    GetConfigRequest, GetConfigResponse, HistoryRequest, HistoryResponse, ListTokensRequest,
+    ListTokensResponse, LogRequest, LogResponse, LostRequest, LostResponse, PauseRequest, Progress,
+    ReinitRequest, ReloadRequest, ReloadResponse, RestartRequest, ResumeRequest,
+    RevokeTokenRequest, RevokeTokenResponse, RotateSecretsRequest, StatusRequest,
+    SwitchoverRequest, UnfenceRequest,
 };
 use howdah_rpc::refusal::Reason as Refusal;
 use tokio::sync::mpsc;

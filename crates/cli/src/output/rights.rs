@@ -61,7 +61,9 @@ impl From<&TokenEntry> for TokenView {
 pub fn tokens(views: &[TokenView]) -> String {
     let row = |view: &TokenView| {
         let expires = if view.expires.is_empty() { "never" } else { &view.expires };
-        [&view.name, &view.role, &view.by, &view.made, expires, view.state].map(str::to_owned).into()
+        [&view.name, &view.role, &view.by, &view.made, expires, view.state]
+            .map(str::to_owned)
+            .into()
     };
     let rows: Vec<Vec<String>> = views.iter().map(row).collect();
     table(&["Name", "Role", "Made by", "Made", "Expires", "State"], &rows, &[])
@@ -104,7 +106,8 @@ impl From<&AuditEntry> for AuditView {
 /// Orders for people.
 pub fn audit(views: &[AuditView]) -> String {
     let row = |view: &AuditView| {
-        let cells = [&view.at, &view.who, &view.from, &view.through, &view.what, view.outcome, &view.text];
+        let cells =
+            [&view.at, &view.who, &view.from, &view.through, &view.what, view.outcome, &view.text];
         cells.map(str::to_owned).into()
     };
     let rows: Vec<Vec<String>> = views.iter().map(row).collect();

@@ -7,8 +7,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -358,7 +358,8 @@ pub(super) fn open_with(
     let opening = Opening { dir };
     fs::create_dir_all(dir).map_err(|error| opening.io(error))?;
     // The members' passwords are in it.
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|error| opening.io(error))?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+        .map_err(|error| opening.io(error))?;
     let lock = opening.lock()?;
     let mut names = opening.names()?;
     if names.iter().any(|name| name == "refused") {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use howdah_consensus::{Node, OpenError, Options, Proposed, RaftStatus, Timings};
+use howdah_core::{Command, Epoch, Incarnation, Lsn, MemberName, Nonce, Settings};
 use howdah_rpc::access::{Access, NoTokens};
 use howdah_rpc::doorkeeper::Doorkeeper;
 use howdah_rpc::incoming::{Door, incoming};
-use howdah_core::{Command, Epoch, Incarnation, Lsn, MemberName, Nonce, Settings};
 use tokio::runtime::Runtime;
 use tonic::transport::Server;
 

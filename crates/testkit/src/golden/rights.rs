@@ -13,9 +13,8 @@ impl World {
     /// `token robot operator`, `revoke robot`, `secrets`, `rotate seen=0`, `order 7 who what`, `ended 7 done`.
     pub(super) fn of_rights(name: &str, args: &mut Args<'_>) -> Made {
         let at = WallTime(0);
-        let mut word = |what: &str| {
-            args.word().map(str::to_owned).ok_or_else(|| format!("{what} is missing"))
-        };
+        let mut word =
+            |what: &str| args.word().map(str::to_owned).ok_or_else(|| format!("{what} is missing"));
         let secrets = || Secrets { replication: "a".into(), rewind: "b".into(), version: 0 };
         Ok(Some(match name {
             "token" => {

@@ -20,10 +20,8 @@ const OWN_KEYS: Advice = refuse(
     "REST uses the certificate that is named in `tls`",
     "remove it, and write `restapi.tls: true`",
 );
-const NO_CHOICE: Advice = refuse(
-    "TLS 1.2 and 1.3 are spoken, with the ciphers that rustls takes for safe",
-    "remove it",
-);
+const NO_CHOICE: Advice =
+    refuse("TLS 1.2 and 1.3 are spoken, with the ciphers that rustls takes for safe", "remove it");
 const VERIFY: Advice = refuse(
     "whom REST answers is said by `restapi.anonymous`; orders always take a certificate, a token or a password",
     "remove it; `anonymous: none` is Patroni's `required`",

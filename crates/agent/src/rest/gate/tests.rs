@@ -53,11 +53,14 @@ fn code(
 /// Health, metrics, a question, an order.
 const ALL: [About; 4] = [About::Health, About::Metrics, About::Question, About::Order];
 
+/// Name, who, from where, what is shown, whether through TLS, and what comes of each of `ALL`.
+type Row<'r> = (&'r str, Who, &'r str, Option<&'r str>, bool, [u16; 4]);
+
 #[test]
 fn who_may_what() {
     let by = |role| Who::Known(Person { role, name: "x".into(), by: By::Certificate });
     // Who, from where, what is shown, through TLS: what comes of health, metrics, a question, an order.
-    let table: &[(&str, Who, &str, Option<&str>, bool, [u16; 4])] = &[
+    let table: &[Row] = &[
         ("nobody, there", Who::Nobody, THERE, None, false, [200, 200, 401, 401]),
         ("nobody, there, TLS", Who::Nobody, THERE, None, true, [200, 200, 401, 401]),
         ("nobody, here", Who::Nobody, HERE, None, false, [200, 200, 200, 401]),
@@ -73,25 +76,40 @@ fn who_may_what() {
         ("revoked token", Who::Nobody, THERE, Some("Bearer x"), true, [200, 200, 401, 401]),
         ("no token", Who::Nobody, THERE, Some("Bearer "), true, [200, 200, 401, 401]),
         ("token in the clear", Who::Nobody, THERE, Some("Bearer o"), false, [200, 200, 403, 403]),
-        ("token in the clear, here", Who::Nobody, HERE, Some("Bearer o"), false, [200, 200, 200, 200]),
+        (
+            "token in the clear, here",
+            Who::Nobody,
+            HERE,
+            Some("Bearer o"),
+            false,
+            [200, 200, 200, 200],
+        ),
         ("revoked token, here", Who::Nobody, HERE, Some("Bearer x"), false, [200, 200, 200, 401]),
         ("password", Who::Nobody, THERE, Some(OPERATOR), true, [200, 200, 200, 200]),
         ("password in the clear", Who::Nobody, THERE, Some(OPERATOR), false, [200, 200, 403, 403]),
         ("wrong password", Who::Nobody, THERE, Some(WRONG), true, [200, 200, 401, 401]),
         ("no scheme", Who::Nobody, THERE, Some("hunter2"), true, [200, 200, 401, 401]),
-        ("token beside a viewer's certificate", by(Role::Viewer), THERE, Some("Bearer o"), true, [200, 200, 200, 403]),
+        (
+            "token beside a viewer's certificate",
+            by(Role::Viewer),
+            THERE,
+            Some("Bearer o"),
+            true,
+            [200, 200, 200, 403],
+        ),
     ];
     for (name, who, from, shown, private, expected) in table {
-        let found = ALL.map(|about| {
-            code(who.clone(), from, *shown, *private, Anonymous::default(), about)
-        });
+        let found =
+            ALL.map(|about| code(who.clone(), from, *shown, *private, Anonymous::default(), about));
         assert_eq!(found, *expected, "{name}");
     }
 }
 
 #[test]
 fn what_is_open_is_said_by_the_configuration_and_orders_never_are() {
-    for (health, metrics, questions) in [(false, false, false), (true, false, false), (true, true, true)] {
+    for (health, metrics, questions) in
+        [(false, false, false), (true, false, false), (true, true, true)]
+    {
         let open = Anonymous { health, metrics, questions };
         let found = ALL.map(|about| code(Who::Nobody, THERE, None, true, open, about));
         let of = |open| if open { 200 } else { 401 };
