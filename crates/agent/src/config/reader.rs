@@ -46,6 +46,7 @@ impl Report {
     }
 
     fn finding(&self, place: &Place, key: &str, what: String, remedy: &str) -> Finding {
+        let what = without_password(what);
         Finding {
             file: self.file.clone(),
             place: place.clone(),
@@ -74,6 +75,14 @@ impl Report {
     pub(super) fn warn(&self, place: &Place, key: &str, what: impl Into<String>, remedy: &str) {
         self.warnings.borrow_mut().push(self.finding(place, key, what.into(), remedy));
     }
+}
+
+/// A value that is told may be a whole line whose colon lacks its space, and then has the password in it.
+fn without_password(what: String) -> String {
+    const KEY: &str = "password:";
+    let Some(at) = what.find(KEY).map(|at| at + KEY.len()) else { return what };
+    let end = what[at..].rfind('`').map_or(what.len(), |end| at + end);
+    format!("{}(not shown){}", &what[..at], &what[end..])
 }
 
 /// One section that is being read.
@@ -376,6 +385,17 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_without_its_space_is_not_told() {
+        let told = |what: &str| without_password(what.to_owned());
+        assert_eq!(
+            told("`password:hunter2` is no section"),
+            "`password:(not shown)` is no section"
+        );
+        assert_eq!(told("`x` is no name"), "`x` is no name");
+        assert_eq!(told("a password:hunter2"), "a password:(not shown)");
+    }
 
     #[test]
     fn the_nearest_key_is_found_and_strangers_are_not() {
