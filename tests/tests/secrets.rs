@@ -203,6 +203,35 @@ async fn no_secret_stands_where_others_can_read_it() -> Result<()> {
     cluster.check_logs()
 }
 
+#[tokio::test]
+async fn whoever_watches_has_a_role_that_may_watch_and_nothing_else() -> Result<()> {
+    let mut cluster = Cluster::new("secrets-monitoring", Options::default())?;
+    for member in &mut cluster.members {
+        let file = member.dir.join("tls/rest.password");
+        member.parameters = format!(
+            "  authentication:\n    monitoring: {{ username: watcher, password_file: {} }}\n",
+            file.display()
+        );
+    }
+    cluster.configure()?;
+    cluster.start_all().await?;
+    let member = &cluster.members[cluster.leader().await?];
+    let sql = "SELECT rolcanlogin AND NOT (rolsuper OR rolreplication OR rolcreaterole OR rolcreatedb OR rolbypassrls), \
+               (SELECT string_agg(roleid::regrole::text, ' ') FROM pg_auth_members WHERE member = r.oid) \
+               FROM pg_roles r WHERE rolname = 'watcher'";
+    wait_for("the role is there", SETTLE, || async {
+        let found = member.psql(sql)?;
+        ensure!(found == "t|pg_monitor", "{found}");
+        Ok(())
+    })
+    .await?;
+    let verifier = member.psql(
+        "SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'watcher'",
+    )?;
+    ensure!(verifier == "t", "its password is no SCRAM verifier");
+    cluster.check_logs()
+}
+
 /// Sessions that PostgreSQL's standbys have, by the process of their walreceiver.
 fn walreceivers(cluster: &Cluster, leader: usize) -> Result<Vec<i32>> {
     (0..3)

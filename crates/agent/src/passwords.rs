@@ -85,15 +85,8 @@ async fn look(context: &Context, done: &mut Done) -> Result<(), JobError> {
     };
     if done.set.as_ref() != Some(&set) {
         let session = elephant.session(STEP).await?;
-        let names = &authentication;
-        roles::ensure_roles(
-            &session,
-            elephant.install.major,
-            &Login { name: &names.replication.username, password: Some(&replication) },
-            &Login { name: &names.rewind.username, password: Some(&rewind) },
-        )
-        .await?;
-        if let Some(role) = &names.monitoring {
+        elephant.set_roles(&session, &replication, &rewind).await?;
+        if let Some(role) = &authentication.monitoring {
             let password = role.password.as_ref().map(|password| Secret::new(password.reveal()));
             let login = Login { name: &role.username, password: password.as_ref() };
             roles::ensure_monitoring(&session, &login).await?;

@@ -8,6 +8,8 @@ use howdah_core::{ClusterState, MemberName};
 use howdah_locks::Paths;
 use howdah_postgres::clone::Source;
 use howdah_postgres::passfile::{self, Secret};
+use howdah_postgres::roles::{self, Login};
+use howdah_postgres::session::Session;
 use howdah_postgres::settings::{PgSettings, RoleNames};
 
 use super::{Elephant, JobError};
@@ -101,6 +103,20 @@ impl Elephant {
             (&roles.rewind.username, &rewind),
         ];
         Ok(passfile::write(&self.data_dir(), &entries)?)
+    }
+
+    /// Makes the roles that members connect as, or gives them these passwords. On the primary alone.
+    pub(crate) async fn set_roles(
+        &self,
+        session: &Session,
+        replication: &Secret,
+        rewind: &Secret,
+    ) -> Result<(), JobError> {
+        let config = self.current();
+        let names = &config.postgresql.authentication;
+        let replication = Login { name: &names.replication.username, password: Some(replication) };
+        let rewind = Login { name: &names.rewind.username, password: Some(rewind) };
+        Ok(roles::ensure_roles(session, self.install.major, &replication, &rewind).await?)
     }
 
     /// Where a member's PostgreSQL is reached, for `user`.

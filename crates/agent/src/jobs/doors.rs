@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use howdah_core::{Epoch, MemberName};
 use howdah_postgres::hba::HbaMode;
-use howdah_postgres::roles::{self, Login};
 use howdah_postgres::session::Session;
 use howdah_postgres::slots;
 
@@ -52,14 +51,7 @@ pub async fn prepare(context: &Context, epoch: Epoch) -> Result<JobOutput, JobEr
     elephant.put_standby_signal().await?;
     let session = elephant.session(STEP).await?;
     let (replication, rewind) = elephant.passwords()?;
-    let names = &context.config.postgresql.authentication;
-    roles::ensure_roles(
-        &session,
-        elephant.install.major,
-        &Login { name: &names.replication.username, password: Some(&replication) },
-        &Login { name: &names.rewind.username, password: Some(&rewind) },
-    )
-    .await?;
+    elephant.set_roles(&session, &replication, &rewind).await?;
     ensure_slots(context, &session).await?;
     tracing::debug!(%epoch, "roles and slots are right");
     session.checkpoint(Duration::from_secs(600)).await?;
