@@ -1,6 +1,6 @@
 //! Who may do what by a token, a password, a socket; and that every order is kept with who gave it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
@@ -368,9 +368,8 @@ async fn nobody_else_on_the_machine_gets_in_by_the_socket() -> Result<()> {
     let cluster = Cluster::healthy("rights-socket", Options::default()).await?;
     let listed = on_the_machine(&cluster, &["list"])?;
     ensure!(listed.contains("n2"), "{listed}");
-    let mut dir = cluster.members[0].data_dir().into_os_string();
-    dir.push(".sock");
-    let (dir, socket) = (PathBuf::from(&dir), Path::new(&dir).join("control"));
+    let dir = cluster.members[0].raft.clone();
+    let socket = dir.join("control");
     let as_nobody = || -> Result<String> {
         let mut command = std::process::Command::new("setpriv");
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);

@@ -377,10 +377,6 @@ async fn services(context: &Arc<Context>, desk: &Desk) -> Result<Vec<JoinHandle<
 /// all the same.
 fn socket(config: &Config) -> Option<UnixListener> {
     let path = config.control_socket();
-    if let Err(error) = howdah_postgres::prepare::socket_dir(&config.socket_dir()) {
-        tracing::warn!(%error, "there is no control socket; commands go over TCP");
-        return None;
-    }
     // One that a killed agent left; the store's lock says that no other agent lives.
     if let Err(error) = std::fs::remove_file(&path)
         && error.kind() != std::io::ErrorKind::NotFound

@@ -41,7 +41,7 @@ pub use crate::core::{GroupNode, RaftStatus};
 pub use crate::group::Fatal;
 pub use crate::propose::{ProposeError, Proposed};
 pub use crate::service::RaftService;
-pub use crate::store::{Applied, OpenError, directory_size};
+pub use crate::store::{Applied, OpenError, SOCKET, directory_size};
 pub use crate::types::{MAX_COMMAND_BYTES, MAX_MESSAGE_BYTES};
 
 use crate::core::Core;

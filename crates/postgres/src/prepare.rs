@@ -81,7 +81,7 @@ fn read_text(path: &Path) -> Result<String, PrepareError> {
 }
 
 /// Whoever can write there can take the server's place, hence 0700.
-pub fn socket_dir(path: &Path) -> Result<(), FileError> {
+fn socket_dir(path: &Path) -> Result<(), FileError> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -373,10 +373,12 @@ impl Config {
 
     /// Where root and howdah's own user reach the agent on this machine.
     pub fn control_socket(&self) -> PathBuf {
-        self.socket_dir().join("control")
+        // Beside the log, which is open all the time anyway: a socket keeps its file system from being taken away, and the
+        // data's must be, to be mended.
+        self.raft.data_dir.join(howdah_consensus::SOCKET)
     }
 
-    /// Directory of PostgreSQL's socket and the agent's, closed to others.
+    /// Directory of PostgreSQL's socket, closed to others.
     pub fn socket_dir(&self) -> PathBuf {
         let mut name = self.postgresql.data_dir.clone().into_os_string();
         name.push(".sock");

@@ -28,6 +28,9 @@ pub use disk::directory_size;
 pub use machine::{Applied, StateMachine};
 pub use open::{Identity, Keeper, open};
 
+/// A name in the store's directory that is the agent's to use, for a socket.
+pub const SOCKET: &str = "control";
+
 #[cfg(test)]
 mod tests;
 

@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use super::OpenError;
 use super::disk::{Disk, SledDisk, sync_dir};
 use super::hwm::{Mark, MarkError, MarkFile};
 use super::log::{Facts, LogStore, Shared, unseal_entry};
@@ -23,6 +22,7 @@ use super::machine::StateMachine;
 use super::seal::{seal, unseal};
 use super::snapshot::{self, SnapshotError};
 use super::writer::{self, IDENTITY, Job, Queue, REWRITE_BYTES, VOTE, db_dir};
+use super::{OpenError, SOCKET};
 use crate::types::{LogId, Snapshot, Vote};
 
 /// Who this node is. Kept in the store; a new store is a new node.
@@ -127,19 +127,19 @@ impl Opening<'_> {
         }
     }
 
-    /// Names that are there, `lock` excepted; anything that is not howdah's is refused.
+    /// Names that are there, `lock` and the agent's socket excepted; anything that is not howdah's is refused.
     fn names(&self) -> Result<Vec<String>, OpenError> {
         let mut names = Vec::new();
         for item in fs::read_dir(self.dir).map_err(|error| self.io(error))? {
             let name = item.map_err(|error| self.io(error))?.file_name();
             let name = name.to_string_lossy().into_owned();
-            let ours = ["lock", "hwm", "creating", "refused"].contains(&name.as_str())
+            let ours = ["lock", SOCKET, "hwm", "creating", "refused"].contains(&name.as_str())
                 || name.starts_with("db-")
                 || name.starts_with("snap-");
             if !ours {
                 return Err(OpenError::ForeignFormat { dir: self.dir.to_owned(), file: name });
             }
-            if name != "lock" {
+            if !["lock", SOCKET].contains(&name.as_str()) {
                 names.push(name);
             }
         }

@@ -21,7 +21,7 @@ use super::disk::{Disk, SledDisk};
 use super::hwm::{Mark, MarkFile};
 use super::log::{LogStore, Shared};
 use super::open::Opened;
-use super::{OpenError, StateMachine, open, writer};
+use super::{OpenError, SOCKET, StateMachine, open, writer};
 use crate::types::{Entry, LogId, Logged, Types, Vote};
 
 fn id(term: u64, index: u64) -> LogId {
@@ -157,6 +157,9 @@ async fn a_store_is_bound_to_its_cluster_its_member_and_one_process() {
     assert!(matches!(foreign, Err(OpenError::ForeignScope { found, .. }) if found == "demo"));
     let foreign = open(dir.path(), "demo", "n2");
     assert!(matches!(foreign, Err(OpenError::ForeignMember { found, .. }) if found == "n1"));
+    // One that a killed agent left is nothing foreign.
+    std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+    close(reopen(dir.path()).unwrap()).await;
     fs::write(dir.path().join("postgresql.conf"), "").unwrap();
     assert!(matches!(reopen(dir.path()), Err(OpenError::ForeignFormat { .. })));
 }
