@@ -52,12 +52,22 @@ pub(crate) fn parse(bytes: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usiz
     if !text && !begins(BINARY) {
         return Err(invalid());
     }
-    // What a line lacks is said of it only when it has ended: a port that is not there yet is no wrong one.
-    let ended = bytes.windows(2).any(|two| two == b"\r\n");
-    if bytes.is_empty() || (text && bytes.len() < LONGEST_TEXT && !ended) {
+    if bytes.is_empty() {
         return Ok(None);
     }
-    let header = HeaderResult::parse(bytes);
+    let mut header = bytes;
+    if text {
+        // What a line lacks is said of it only when it has ended: a port that is not there yet is no wrong one.
+        let Some(line) = line(bytes) else {
+            return if bytes.len() < LONGEST_TEXT { Ok(None) } else { Err(invalid()) };
+        };
+        // Whatever follows says nothing, by the protocol; the parser ends it at a line feed.
+        if line.starts_with(b"PROXY UNKNOWN ") {
+            return Ok(Some((None, line.len())));
+        }
+        header = line;
+    }
+    let header = HeaderResult::parse(header);
     match header {
         HeaderResult::V1(Ok(header)) => {
             let source = match header.addresses {
@@ -87,6 +97,13 @@ pub(crate) fn parse(bytes: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usiz
         ref partial if partial.is_incomplete() && bytes.len() < LONGEST => Ok(None),
         _ => Err(invalid()),
     }
+}
+
+/// A header in the text form with its end, if it is there.
+fn line(bytes: &[u8]) -> Option<&[u8]> {
+    let room = &bytes[..bytes.len().min(LONGEST_TEXT)];
+    let end = room.windows(2).position(|two| two == b"\r\n")?;
+    Some(&room[..end + 2])
 }
 
 /// The header for a server: `from` speaks to `to`.
@@ -123,6 +140,10 @@ mod tests {
         let source = Some("10.0.0.7:40000".parse().unwrap());
         assert_eq!(parse(line).unwrap(), Some((source, line.len() - 2)));
         assert_eq!(parse(b"PROXY UNKNOWN\r\n").unwrap(), Some((None, 15)));
+        let line = b"PROXY UNKNOWN 0: \n f\r3#\r\n";
+        assert_eq!(parse(line).unwrap(), Some((None, line.len())), "ends at its end alone");
+        assert!(parse(b"PROXY UNKNOWNS\r\n").is_err());
+        assert!(parse(b"PROXY TCP4 10.0.0.7 10.0.0.1 40000 5000\r\r\n").is_err());
         assert!(parse(b"\0\0\0\x08\x04\xd2\x16\x2f").is_err());
         assert!(parse(b"GET / HTTP/1.1\r\n\r\n").is_err());
         assert!(parse(b"P \x05O\0P").is_err(), "nothing can make a header of it");
