@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -24,6 +24,8 @@ use crate::net;
 /// What is shipped.
 pub const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/systemd/howdah.service");
 const BOOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/systemd/boot");
+/// How long a machine may take to come up.
+const UP: Duration = Duration::from_secs(20);
 /// Exit code of that where a machine cannot be made.
 const CANNOT: i32 = 125;
 /// Units that the shipped one names. Empty: whatever else a machine starts is not there.
@@ -122,7 +124,8 @@ impl Booted {
         command.arg(&dir).arg(root).stdin(Stdio::null());
         command.stdout(File::create(&said)?).stderr(File::options().append(true).open(&said)?);
         let mut booted = Self { child: command.spawn().context("boot")?, init: 0, dir };
-        for _ in 0..200 {
+        let deadline = Instant::now() + UP;
+        while Instant::now() < deadline {
             if let Some(status) = booted.child.try_wait()? {
                 let said = fs::read_to_string(&said)?;
                 ensure!(status.code() == Some(CANNOT), "no machine: {status}: {said}");
@@ -135,7 +138,7 @@ impl Booted {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        bail!("systemd did not come up within 20 s: {}", fs::read_to_string(&said)?)
+        bail!("systemd did not come up within {UP:?}: {}", fs::read_to_string(&said)?)
     }
 
     fn first_process(&self) -> i32 {

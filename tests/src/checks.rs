@@ -1,13 +1,14 @@
-//! What tests ask of the writers' memories.
+//! What tests ask of the writers' memories, and of a cluster that is to be as it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use howdah_rpc::control::ClusterStatus;
 
 use crate::cluster::Cluster;
 use crate::ground::wait_for;
-use crate::writer::{Ack, LIST, Writer};
+use crate::writer::{Ack, LIST, Writer, longest_gap};
 
 /// Acknowledged ids that are not on the leader now.
 ///
@@ -115,5 +116,51 @@ pub fn never_two_writable(acks: &[Ack]) -> Result<()> {
             ack.id
         );
     }
+    Ok(())
+}
+
+/// Who leads, and by which agents: what work that nobody is to notice leaves as it is.
+pub struct Calm {
+    leader: String,
+    epoch: u64,
+    agents: Vec<i32>,
+}
+
+impl Calm {
+    /// As it is now.
+    ///
+    /// # Errors
+    /// If nobody answers, or an agent does not run.
+    pub async fn of(cluster: &Cluster) -> Result<Self> {
+        let status = cluster.status().await?;
+        Ok(Self { leader: status.leader, epoch: status.epoch, agents: agents(cluster)? })
+    }
+
+    /// It is so still; `now` is what a member says.
+    ///
+    /// # Errors
+    /// What changed.
+    pub fn holds(&self, cluster: &Cluster, now: &ClusterStatus) -> Result<()> {
+        ensure!((&self.leader, self.epoch) == (&now.leader, now.epoch), "leadership moved");
+        ensure!(self.agents == agents(cluster)?, "an agent was restarted");
+        Ok(())
+    }
+}
+
+fn agents(cluster: &Cluster) -> Result<Vec<i32>> {
+    cluster.members.iter().map(crate::Member::agent).collect()
+}
+
+/// Writes go on, and none had to wait for long.
+///
+/// # Errors
+/// If they do not, or one did.
+pub async fn never_held_up(writer: &Writer) -> Result<()> {
+    acks_again(writer, Instant::now()).await?;
+    let acks = writer.acks();
+    let first = acks.first().context("a write")?.acked;
+    let longest = longest_gap(&acks, first, Instant::now());
+    ensure!(longest < Duration::from_secs(5), "{longest:?} without a write");
+    eprintln!("{} writes, longest time without one {longest:?}", acks.len());
     Ok(())
 }

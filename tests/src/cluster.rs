@@ -67,6 +67,17 @@ impl Default for Options {
     }
 }
 
+/// What a program printed.
+///
+/// # Errors
+/// What it said, if it failed.
+pub fn printed(command: &mut Command) -> Result<String> {
+    let output = command.output()?;
+    let err = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}: {err}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 /// A cluster of members.
 pub struct Cluster {
     /// Its ground.
@@ -209,6 +220,15 @@ impl Cluster {
         let mut command = Command::new(&self.ground.howdah);
         command.env("HOWDAH_KEYS", keys::admin(&self.ground.dir));
         command
+    }
+
+    /// What the program printed for an administrator who asks all members.
+    ///
+    /// # Errors
+    /// What it said, if it was not done.
+    pub fn howdah(&self, args: &[&str]) -> Result<String> {
+        let addresses: Vec<String> = self.members.iter().map(Member::control).collect();
+        printed(self.command().args(["--endpoint", &addresses.join(",")]).args(args))
     }
 
     /// A client of one member.

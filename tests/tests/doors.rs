@@ -1,23 +1,15 @@
 //! REST and refusals: what load balancers and people see of a real cluster.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use howdah_tests::rest::{self, Ask, get};
 use howdah_tests::{Cluster, Member, Options, wait_for};
 
 /// Status code and body of one request.
-fn ask(member: &Member, method: &str, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect((member.host.as_str(), member.rest_port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let code = answer.split(' ').nth(1).context("a status line")?.parse()?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    Ok((code, body.unwrap_or_default()))
+async fn ask(member: &Member, method: &str, path: &str) -> Result<(u16, String)> {
+    rest::send(member, None, Ask { method, ..get(path) }).await
 }
 
 #[tokio::test]
@@ -29,7 +21,7 @@ async fn health_paths_answer_with_patronis_codes() -> Result<()> {
     let standby = (leader + 1) % 3;
     // It may have streamed more since it was looked at.
     wait_for("the standby is seen to have everything", Duration::from_secs(20), || async {
-        let (code, body) = ask(&cluster.members[standby], "GET", "/replica?lag=1MB")?;
+        let (code, body) = ask(&cluster.members[standby], "GET", "/replica?lag=1MB").await?;
         ensure!(code == 200, "{code} {body}");
         Ok(())
     })
@@ -58,17 +50,17 @@ async fn health_paths_answer_with_patronis_codes() -> Result<()> {
         ("/nonsense", 404, 404),
     ] {
         for method in ["GET", "OPTIONS"] {
-            let (code, body) = ask(&cluster.members[leader], method, path)?;
+            let (code, body) = ask(&cluster.members[leader], method, path).await?;
             ensure!(code == primary, "{method} {path} on the primary: {code} {body}");
-            let (code, body) = ask(&cluster.members[standby], method, path)?;
+            let (code, body) = ask(&cluster.members[standby], method, path).await?;
             ensure!(code == replica, "{method} {path} on a standby: {code} {body}");
         }
     }
-    let (_, body) = ask(&cluster.members[standby], "GET", "/cluster")?;
+    let (_, body) = ask(&cluster.members[standby], "GET", "/cluster").await?;
     let shown: serde_json::Value = serde_json::from_str(&body)?;
     let members = shown["members"].as_array().context("members")?;
     ensure!(members.len() == 3 && members.iter().filter(|m| m["role"] == "leader").count() == 1);
-    let (_, body) = ask(&cluster.members[leader], "GET", "/patroni")?;
+    let (_, body) = ask(&cluster.members[leader], "GET", "/patroni").await?;
     let shown: serde_json::Value = serde_json::from_str(&body)?;
     ensure!(shown["role"] == "primary" && shown["state"] == "running", "{shown}");
     cluster.check_logs()

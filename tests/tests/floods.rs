@@ -8,14 +8,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use howdah_tests::checks::first_acks;
+use howdah_tests::checks::{Calm, first_acks};
+use howdah_tests::cluster::printed;
 use howdah_tests::rest::{self, Ask, get};
 use howdah_tests::{Cluster, Options, Writer, wait_for};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 const SETTLE: Duration = Duration::from_secs(60);
-/// How long each kind goes on.
-const EACH: Duration = Duration::from_secs(8);
+/// Each kind goes on for so many renewals.
+const RENEWALS: u64 = 8;
 /// Threads that come again and again.
 const STRANGERS: usize = 4;
 
@@ -140,7 +141,7 @@ async fn floods_at_both_ports_leave_the_lease_its_rhythm() -> Result<()> {
     let ttl = Duration::from_secs(options.ttl);
     let cluster = Cluster::healthy("floods", options).await?;
     let leader = cluster.leader().await?;
-    let before = cluster.status().await?;
+    let calm = Calm::of(&cluster).await?;
     let member = &cluster.members[leader];
     let grpc: SocketAddr = member.control().parse()?;
     let rest_at: SocketAddr = format!("{}:{}", member.host, member.rest_port).parse()?;
@@ -152,15 +153,20 @@ async fn floods_at_both_ports_leave_the_lease_its_rhythm() -> Result<()> {
     for (name, start) in kinds {
         let first = renewals(&cluster, leader).await?;
         let (flood, began) = (start(), Instant::now());
-        wait_for("time passes, and renewals", SETTLE, || async {
-            ensure!(began.elapsed() >= EACH, "not yet");
-            Ok(())
+        // Which REST tells all the while.
+        let last = wait_for("the leader renews", SETTLE, || async {
+            let now = renewals(&cluster, leader).await?;
+            let (_, count) = p99(&first, &now);
+            ensure!(count >= RENEWALS, "{count} times so far");
+            Ok(now)
         })
         .await?;
-        let times = flood.end()?;
-        let (slow, count) = p99(&first, &renewals(&cluster, leader).await?);
+        let (times, took) = (flood.end()?, began.elapsed());
+        let (slow, count) = p99(&first, &last);
         eprintln!("{name}: {times} times, {count} renewals, 99 of 100 within {slow} s");
-        ensure!(count >= 5, "{name}: only {count} renewals");
+        // They come every fifth of a ttl.
+        let late = took.saturating_sub(ttl / 5 * u32::try_from(count + 1)?);
+        ensure!(late < ttl / 4, "{name}: {count} renewals took {took:?}");
         ensure!(slow <= ttl.as_secs_f64() / 4.0, "{name}: renewals took {slow} s");
         ensure!(times > 10, "{name}: came {times} times");
     }
@@ -170,10 +176,8 @@ async fn floods_at_both_ports_leave_the_lease_its_rhythm() -> Result<()> {
     let quorum = cluster.status_of((leader + 1) % 3).await.context("another member")?.quorum;
     ensure!(quorum, "members lost each other");
     // Whoever shares the address of those must wait, but not on the machine itself.
-    let mut command = cluster.command();
-    command.env_remove("HOWDAH_KEYS").arg("-c").arg(member.dir.join("howdah.yml")).arg("list");
-    let output = command.output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let file = member.dir.join("howdah.yml");
+    printed(cluster.command().env_remove("HOWDAH_KEYS").arg("-c").arg(file).arg("list"))?;
     drop((held, silent));
     wait_for("REST answers again", SETTLE, || async {
         let ask = Ask { method: "GET", path: "/health", body: "", shown: None };
@@ -182,8 +186,7 @@ async fn floods_at_both_ports_leave_the_lease_its_rhythm() -> Result<()> {
         Ok(())
     })
     .await?;
-    let after = cluster.status().await?;
-    ensure!((&after.leader, after.epoch) == (&before.leader, before.epoch), "a false failover");
+    calm.holds(&cluster, &cluster.status().await?)?;
     writer.finish().await;
     cluster.check_logs()
 }

@@ -1,7 +1,6 @@
 //! Who may do what by a token, a password, a socket; and that every order is kept with who gave it.
 
 use std::path::Path;
-use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +10,7 @@ use howdah_rpc::access::Access;
 use howdah_rpc::channel::lazy;
 use howdah_rpc::needs::needed;
 use howdah_tests::calls::{calls, refusal};
+use howdah_tests::cluster::printed;
 use howdah_tests::keys::{SCOPE, paths};
 use howdah_tests::net::Net;
 use howdah_tests::rest::{self, Ask, get};
@@ -22,22 +22,8 @@ use tonic::transport::Channel;
 const SETTLE: Duration = Duration::from_secs(60);
 const STATUS: &str = "/howdah.control.v1.Control/Status";
 
-/// The program, as an administrator runs it; what it printed.
-fn howdah(cluster: &Cluster, args: &[&str]) -> Result<String> {
-    let address = cluster.members.iter().map(|member| member.control()).collect::<Vec<_>>();
-    let mut command = cluster.command();
-    let output = command.args(["--endpoint", &address.join(",")]).args(args).output()?;
-    printed(&output).with_context(|| format!("howdah {args:?}"))
-}
-
-fn printed(output: &Output) -> Result<String> {
-    let (out, err) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{}: {err}", output.status);
-    Ok(String::from_utf8_lossy(out).trim().to_owned())
-}
-
 fn token(cluster: &Cluster, name: &str, role: &str) -> Result<String> {
-    let token = howdah(cluster, &["token", "create", name, "--role", role])?;
+    let token = cluster.howdah(&["token", "create", name, "--role", role])?;
     ensure!(token.starts_with("howdah_") && token.len() == 71, "no token: {} bytes", token.len());
     Ok(token)
 }
@@ -107,16 +93,16 @@ async fn a_token_ends_when_it_is_revoked_and_the_others_go_on() -> Result<()> {
         taken(&new, true).await
     })
     .await?;
-    howdah(&cluster, &["token", "revoke", "old"])?;
+    cluster.howdah(&["token", "revoke", "old"])?;
     // Connections that stand are no way around it.
     wait_for("the old one is refused", SETTLE, || taken(&old, false)).await?;
     taken(&new, true).await?;
-    let again = howdah(&cluster, &["token", "revoke", "old"]).err().context("revoked twice")?;
+    let again = cluster.howdah(&["token", "revoke", "old"]).err().context("revoked twice")?;
     ensure!(format!("{again:#}").contains("there is no token old"), "{again:#}");
-    let twice = howdah(&cluster, &["token", "create", "new", "--role", "admin"]);
+    let twice = cluster.howdah(&["token", "create", "new", "--role", "admin"]);
     ensure!(twice.is_err(), "a name was given twice");
     // What is listed has no secret in it, and a token in a file is enough for the command line.
-    let listed = howdah(&cluster, &["token", "list", "-o", "json"])?;
+    let listed = cluster.howdah(&["token", "list", "-o", "json"])?;
     let rows: Value = serde_json::from_str(&listed)?;
     ensure!(rows[0]["name"] == "new" && rows[0]["role"] == "operator", "{listed}");
     ensure!(!listed.contains(&new[7..]), "a secret is listed");
@@ -126,7 +112,7 @@ async fn a_token_ends_when_it_is_revoked_and_the_others_go_on() -> Result<()> {
     let mut command = cluster.command();
     command.env_remove("HOWDAH_KEYS").env("HOWDAH_CA", &ca).env("HOWDAH_TOKEN_FILE", &file);
     let address = cluster.members[0].control();
-    let listed = printed(&command.args(["--endpoint", &address, "list"]).output()?)?;
+    let listed = printed(command.args(["--endpoint", &address, "list"]))?;
     ensure!(listed.contains("n1") && listed.contains("Leader"), "{listed}");
     // One that others can read is not used.
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
@@ -228,7 +214,7 @@ async fn rest_answers_everybody_as_the_table_says() -> Result<()> {
         guests.push(shows(name, format!("Bearer {}", token(&cluster, role, role)?)));
     }
     guests.push(shows("a revoked token", format!("Bearer {}", token(&cluster, "gone", "admin")?)));
-    howdah(&cluster, &["token", "revoke", "gone"])?;
+    cluster.howdah(&["token", "revoke", "gone"])?;
     let asked =
         [("GET", "/primary"), ("GET", "/metrics"), ("GET", "/cluster"), ("POST", "/switchover")];
     let rows = rows()?;
@@ -285,12 +271,12 @@ async fn a_secret_in_the_clear_from_another_machine_is_not_taken() -> Result<()>
 fn on_the_machine(cluster: &Cluster, args: &[&str]) -> Result<String> {
     let mut command = cluster.command();
     command.env_remove("HOWDAH_KEYS").arg("-c").arg(cluster.members[0].dir.join("howdah.yml"));
-    printed(&command.args(args).output()?)
+    printed(command.args(args))
 }
 
 /// Orders that are kept: who, what, how it ended.
 fn audit(cluster: &Cluster) -> Result<Vec<[String; 4]>> {
-    let rows: Value = serde_json::from_str(&howdah(cluster, &["audit", "-o", "json"])?)?;
+    let rows: Value = serde_json::from_str(&cluster.howdah(&["audit", "-o", "json"])?)?;
     let rows = rows.as_array().context("a list")?;
     let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
     Ok(rows
@@ -316,8 +302,8 @@ async fn every_order_is_kept_with_who_gave_it_and_how_it_ended() -> Result<()> {
     let leader = cluster.leader().await?;
     let other = cluster.members[(leader + 1) % 3].name.clone();
     // By a certificate; a rehearsal is no order.
-    howdah(&cluster, &["switchover", "--dry-run"])?;
-    howdah(&cluster, &["switchover", "--candidate", &other, "--yes"])?;
+    cluster.howdah(&["switchover", "--dry-run"])?;
+    cluster.howdah(&["switchover", "--candidate", &other, "--yes"])?;
     kept(&cluster, "admin tester (certificate)", &format!("switch over to {other}"), "done")
         .await?;
     cluster.settle(SETTLE).await?;
@@ -347,7 +333,7 @@ async fn every_order_is_kept_with_who_gave_it_and_how_it_ended() -> Result<()> {
     let found = audit(&cluster)?;
     ensure!(found.len() == 6, "{found:#?}");
     // The story of the cluster has it too, in its place, and secrets stand in neither.
-    let events = howdah(&cluster, &["events", "-o", "json"])?;
+    let events = cluster.howdah(&["events", "-o", "json"])?;
     ensure!(
         events.contains("admin tester (certificate)") && events.contains("\"order\""),
         "{events}"

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use howdah_tests::checks::Calm;
 use howdah_tests::cluster::PASSWORD;
 use howdah_tests::keys::paths;
 use howdah_tests::member::all_processes;
@@ -18,15 +19,6 @@ use howdah_tests::{Cluster, Options, wait_for};
 use nix::sys::signal::Signal;
 
 const SETTLE: Duration = Duration::from_secs(60);
-
-fn howdah(cluster: &Cluster, args: &[&str]) -> Result<String> {
-    let mut command = cluster.command();
-    let addresses: Vec<String> = cluster.members.iter().map(|member| member.control()).collect();
-    let output = command.args(["--endpoint", &addresses.join(",")]).args(args).output()?;
-    let (out, err) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
-    ensure!(output.status.success(), "howdah {args:?}: {}: {err}", output.status);
-    Ok(String::from_utf8_lossy(&out).into_owned() + &err)
-}
 
 /// The passwords that a member connects with now, by role.
 fn passwords(cluster: &Cluster, index: usize) -> Result<Vec<(String, String)>> {
@@ -71,6 +63,7 @@ impl Watch {
                     }
                 }
                 rounds += 1;
+                // Between two looks; nothing is waited for.
                 std::thread::sleep(Duration::from_millis(10));
             }
             rounds
@@ -118,7 +111,7 @@ fn is_log(path: &Path) -> bool {
 /// Everything in which a password is used: replication, rewinding, a copy; and what howdah prints.
 async fn live(cluster: &Cluster, printed: &mut Vec<String>) -> Result<()> {
     let leader = cluster.leader().await?;
-    printed.push(howdah(cluster, &["rotate-passwords"])?);
+    printed.push(cluster.howdah(&["rotate-passwords"])?);
     let to = cluster.members[(leader + 1) % 3].name.clone();
     cluster.switchover(&to).await?;
     let leader = cluster.settle(SETTLE).await?;
@@ -126,7 +119,7 @@ async fn live(cluster: &Cluster, printed: &mut Vec<String>) -> Result<()> {
     for sql in ["ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()"] {
         cluster.members[leader].psql(sql)?;
     }
-    printed.push(howdah(cluster, &["rotate-passwords"])?);
+    printed.push(cluster.howdah(&["rotate-passwords"])?);
     cluster.reinit(&cluster.members[(leader + 1) % 3].name.clone()).await?;
     cluster.settle(SETTLE).await?;
     for args in [
@@ -139,14 +132,14 @@ async fn live(cluster: &Cluster, printed: &mut Vec<String>) -> Result<()> {
         &["token", "list", "-o", "json"],
         &["doctor"],
     ] {
-        printed.push(howdah(cluster, args).unwrap_or_else(|why| format!("{why:#}")));
+        printed.push(cluster.howdah(args).unwrap_or_else(|why| format!("{why:#}")));
     }
     let file = cluster.members[0].dir.join("howdah.yml").display().to_string();
     for key in ["restapi.authentication.password", "postgresql.authentication.replication.password"]
     {
-        printed.push(howdah(cluster, &["config", "explain", key, "-c", &file]).unwrap_or_default());
+        printed.push(cluster.howdah(&["config", "explain", key, "-c", &file]).unwrap_or_default());
     }
-    printed.push(howdah(cluster, &["config", "check", "-c", &file]).unwrap_or_default());
+    printed.push(cluster.howdah(&["config", "check", "-c", &file]).unwrap_or_default());
     for path in ["/patroni", "/cluster", "/config", "/history", "/events", "/metrics", "/primary"] {
         let ask = Ask { method: "GET", path, body: "", shown: Some(rest::BASIC) };
         printed.push(rest::send(&cluster.members[0], None, ask).await?.1);
@@ -159,7 +152,7 @@ async fn no_secret_stands_where_others_can_read_it() -> Result<()> {
     let cluster = Cluster::healthy("secrets-nowhere", Options::default()).await?;
     let mut words: Vec<String> =
         passwords(&cluster, 0)?.into_iter().map(|(_, word)| word).collect();
-    let token = howdah(&cluster, &["token", "create", "x", "--role", "viewer"])?.trim().to_owned();
+    let token = cluster.howdah(&["token", "create", "x", "--role", "viewer"])?.trim().to_owned();
     let (watch, mut printed) = (Watch::start(), Vec::new());
     live(&cluster, &mut printed).await?;
     let (rounds, seen) = watch.end()?;
@@ -268,8 +261,7 @@ fn opens(
 async fn passwords_and_tokens_are_replaced_under_load_and_nobody_notices() -> Result<()> {
     let cluster = Cluster::healthy("secrets-rotation", Options::default()).await?;
     let leader = cluster.settle(SETTLE).await?;
-    let before = cluster.status().await?;
-    let agents = cluster.members.iter().map(|m| m.agent()).collect::<Result<Vec<_>>>()?;
+    let calm = Calm::of(&cluster).await?;
     let receivers = walreceivers(&cluster, leader)?;
     cluster.members[leader].psql("GRANT ALL ON SCHEMA public TO tester")?;
     let port = cluster.members[leader].pg_port.to_string();
@@ -290,11 +282,11 @@ async fn passwords_and_tokens_are_replaced_under_load_and_nobody_notices() -> Re
     let mut known = vec![passwords(&cluster, 0)?];
     for round in 0..3 {
         let name = format!("robot{round}");
-        howdah(&cluster, &["token", "create", &name, "--role", "operator"])?;
+        cluster.howdah(&["token", "create", &name, "--role", "operator"])?;
         if round > 0 {
-            howdah(&cluster, &["token", "revoke", &format!("robot{}", round - 1)])?;
+            cluster.howdah(&["token", "revoke", &format!("robot{}", round - 1)])?;
         }
-        let told = howdah(&cluster, &["rotate-passwords"])?;
+        let told = cluster.howdah(&["rotate-passwords"])?;
         ensure!(told.contains("were replaced"), "{told}");
         wait_for("each member has the same new ones", SETTLE, || async {
             let now = passwords(&cluster, 0)?;
@@ -312,10 +304,7 @@ async fn passwords_and_tokens_are_replaced_under_load_and_nobody_notices() -> Re
     let ended = waiting.await??;
     let told = String::from_utf8_lossy(&ended.stderr).into_owned();
     ensure!(ended.status.success() && !told.contains("error"), "pgbench: {told}");
-    let after = cluster.status().await?;
-    ensure!((&after.leader, after.epoch) == (&before.leader, before.epoch), "leadership moved");
-    let now = cluster.members.iter().map(|m| m.agent()).collect::<Result<Vec<_>>>()?;
-    ensure!(now == agents, "an agent was restarted");
+    calm.holds(&cluster, &cluster.status().await?)?;
     // Who connects anew uses the new one, and the old one opens nothing.
     let standby = &cluster.members[(leader + 1) % 3];
     let receiver = standby.walreceiver()?;

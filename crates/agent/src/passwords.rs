@@ -9,45 +9,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use howdah_postgres::passfile::Secret;
-use howdah_postgres::roles::{self, Login};
-
-use crate::config::Role;
 use crate::elephant::JobError;
 use crate::shell::Context;
 
-/// Limit of one attempt.
-const STEP: Duration = Duration::from_secs(10);
-/// After one that failed.
+/// After an attempt that failed.
 const BREATH: Duration = Duration::from_millis(500);
-
-/// What was done last.
-#[derive(Default)]
-struct Done {
-    /// Passwords in the file.
-    written: Option<(String, String)>,
-    /// What the roles have, and when the server was started that has them.
-    set: Option<Set>,
-}
-
-/// What the roles have.
-#[derive(PartialEq, Eq)]
-struct Set {
-    passwords: (String, String),
-    monitoring: Option<Role>,
-    server_started_ms: u64,
-}
 
 /// Keeps them the same, as long as the agent lives.
 pub async fn keep(context: Arc<Context>) {
     let (mut applied, mut own) = (context.node.applied(), context.board.own());
     let mut configured = context.elephant.current_changes();
-    let mut done = Done::default();
     loop {
         applied.borrow_and_update();
         own.borrow_and_update();
         configured.borrow_and_update();
-        if let Err(why) = look(&context, &mut done).await {
+        if let Err(why) = look(&context).await {
             tracing::debug!(%why, "the passwords are not set yet");
             tokio::time::sleep(BREATH).await;
             continue;
@@ -60,39 +36,18 @@ pub async fn keep(context: Arc<Context>) {
     }
 }
 
-async fn look(context: &Context, done: &mut Done) -> Result<(), JobError> {
+async fn look(context: &Context) -> Result<(), JobError> {
     let elephant = &context.elephant;
     let state = context.node.applied().borrow().state.clone();
     let Some(version) = state.secrets.as_ref().map(|secrets| secrets.version) else {
         return Ok(());
     };
-    let (replication, rewind) = elephant.passwords_of(&state)?;
-    let now = (replication.expose().to_owned(), rewind.expose().to_owned());
-    if done.written.as_ref() != Some(&now) {
-        elephant.passfile_of(&state)?;
-        done.written = Some(now.clone());
-    }
+    // Written only if it changed.
+    elephant.passfile_of(&state)?;
     let own = context.board.own().borrow().clone();
-    let leads = state.held().is_some_and(|record| record.holder == context.me);
-    if !leads || !own.running || own.in_recovery {
-        return Ok(());
-    }
-    let authentication = elephant.current().postgresql.authentication.clone();
-    let set = Set {
-        passwords: now,
-        monitoring: authentication.monitoring.clone(),
-        server_started_ms: own.postmaster_start_ms,
-    };
-    if done.set.as_ref() != Some(&set) {
-        let session = elephant.session(STEP).await?;
-        elephant.set_roles(&session, &replication, &rewind).await?;
-        if let Some(role) = &authentication.monitoring {
-            let password = role.password.as_ref().map(|password| Secret::new(password.reveal()));
-            let login = Login { name: &role.username, password: password.as_ref() };
-            roles::ensure_monitoring(&session, &login).await?;
-        }
-        done.set = Some(set);
-    }
+    let held = state.held().filter(|record| record.holder == context.me);
+    let Some(record) = held.filter(|_| own.running && !own.in_recovery) else { return Ok(()) };
+    elephant.set_roles(&state, record.epoch).await?;
     elephant.secrets_are_set(version);
     Ok(())
 }

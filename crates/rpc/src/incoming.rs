@@ -131,11 +131,10 @@ async fn accept(listener: TcpListener, porch: Arc<Porch>, sender: Sender) {
                 });
             }
             Access::Open | Access::Visitor(_) => {
-                let who = if matches!(porch.door, Door::Rest) { Who::Nobody } else { Who::Anybody };
-                // Without certificates a member looks like anybody.
-                let place = match &porch.door {
-                    Door::Grpc(_) => Ok(None),
-                    Door::Rest => porch.admit(&who, from).map(Some),
+                // Without certificates a member looks like anybody. Who has only a visitor's access opens nothing by it.
+                let (who, place) = match (&porch.access, &porch.door) {
+                    (Access::Open, Door::Grpc(_)) => (Who::Anybody, Ok(None)),
+                    _ => (Who::Nobody, porch.admit(&Who::Nobody, from).map(Some)),
                 };
                 let Ok(place) = place else { continue };
                 let caller = Caller { who, from: Some(from) };

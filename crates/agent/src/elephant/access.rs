@@ -3,16 +3,29 @@
 //! Pure but for the password file, which is written before each use.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use howdah_core::{ClusterState, MemberName};
+use howdah_core::{ClusterState, Epoch, MemberName};
 use howdah_locks::Paths;
 use howdah_postgres::clone::Source;
 use howdah_postgres::passfile::{self, Secret};
 use howdah_postgres::roles::{self, Login};
-use howdah_postgres::session::Session;
 use howdah_postgres::settings::{PgSettings, RoleNames};
 
 use super::{Elephant, JobError};
+use crate::config::Role;
+
+/// Limit of making the roles.
+const ROLES_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the roles of the local primary have.
+#[derive(PartialEq, Eq)]
+pub(super) struct RolesSet {
+    epoch: Epoch,
+    replication: Secret,
+    rewind: Secret,
+    monitoring: Option<Role>,
+}
 
 impl Elephant {
     /// Settings for rendering, of configuration and log together.
@@ -105,18 +118,33 @@ impl Elephant {
         Ok(passfile::write(&self.data_dir(), &entries)?)
     }
 
-    /// Makes the roles that members connect as, or gives them these passwords. On the primary alone.
+    /// Makes the roles that others connect as, with the passwords that they are to have, unless this was done in this
+    /// epoch. On the leader alone.
     pub(crate) async fn set_roles(
         &self,
-        session: &Session,
-        replication: &Secret,
-        rewind: &Secret,
+        state: &ClusterState,
+        epoch: Epoch,
     ) -> Result<(), JobError> {
-        let config = self.current();
-        let names = &config.postgresql.authentication;
-        let replication = Login { name: &names.replication.username, password: Some(replication) };
-        let rewind = Login { name: &names.rewind.username, password: Some(rewind) };
-        Ok(roles::ensure_roles(session, self.install.major, &replication, &rewind).await?)
+        let (replication, rewind) = self.passwords_of(state)?;
+        let names = self.current().postgresql.authentication.clone();
+        let wanted = RolesSet { epoch, replication, rewind, monitoring: names.monitoring.clone() };
+        // Held throughout: the job after a promotion and the keeper of the passwords come at the same moment.
+        let mut set = self.roles_set.lock().await;
+        if set.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        let session = self.session(ROLES_LIMIT).await?;
+        let login = |name, password| Login { name, password: Some(password) };
+        let replication = login(&names.replication.username, &wanted.replication);
+        let rewind = login(&names.rewind.username, &wanted.rewind);
+        roles::ensure_roles(&session, self.install.major, &replication, &rewind).await?;
+        if let Some(role) = &names.monitoring {
+            let password = role.password.as_ref().map(|password| Secret::new(password.reveal()));
+            let login = Login { name: &role.username, password: password.as_ref() };
+            roles::ensure_monitoring(&session, &login).await?;
+        }
+        *set = Some(wanted);
+        Ok(())
     }
 
     /// Where a member's PostgreSQL is reached, for `user`.

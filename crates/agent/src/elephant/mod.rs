@@ -68,6 +68,8 @@ pub struct Elephant {
     /// Where a standby without a walreceiver stood last when its WAL was asked for its timeline, and what
     /// it said.
     read_at: Mutex<Option<(Lsn, Option<Timeline>)>>,
+    /// What the local primary's roles have; none: not known.
+    roles_set: tokio::sync::Mutex<Option<access::RolesSet>>,
     /// Version of the shared passwords that the roles of the local primary have.
     secrets_version: AtomicU64,
     look: Notify,
@@ -109,6 +111,7 @@ impl Elephant {
             bytes: AtomicU64::new(0),
             troubles: Troubles::default(),
             segment_size: AtomicU64::new(0),
+            roles_set: tokio::sync::Mutex::default(),
             secrets_version: AtomicU64::new(0),
             look: Notify::new(),
             hurried: AtomicBool::new(false),

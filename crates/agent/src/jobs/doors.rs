@@ -49,9 +49,8 @@ pub(super) async fn ensure_slots(context: &Context, session: &Session) -> Result
 pub async fn prepare(context: &Context, epoch: Epoch) -> Result<JobOutput, JobError> {
     let elephant = &context.elephant;
     elephant.put_standby_signal().await?;
+    elephant.set_roles(&elephant.state(), epoch).await?;
     let session = elephant.session(STEP).await?;
-    let (replication, rewind) = elephant.passwords()?;
-    elephant.set_roles(&session, &replication, &rewind).await?;
     ensure_slots(context, &session).await?;
     tracing::debug!(%epoch, "roles and slots are right");
     session.checkpoint(Duration::from_secs(600)).await?;
