@@ -50,7 +50,7 @@ impl Report {
         Finding {
             file: self.file.clone(),
             place: place.clone(),
-            key: one_line(key),
+            key: one_line(&without_password(key.to_owned())),
             what: one_line(&what),
             remedy: one_line(remedy),
         }
@@ -77,7 +77,7 @@ impl Report {
     }
 }
 
-/// A value that is told may be a whole line whose colon lacks its space, and then has the password in it.
+/// A value or key that is told may be a whole line whose colon lacks its space, and then has the password in it.
 fn without_password(what: String) -> String {
     const KEY: &str = "password:";
     let Some(at) = what.find(KEY).map(|at| at + KEY.len()) else { return what };
