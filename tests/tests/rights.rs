@@ -24,13 +24,13 @@ const STATUS: &str = "/howdah.control.v1.Control/Status";
 
 fn token(cluster: &Cluster, name: &str, role: &str) -> Result<String> {
     let token = cluster.howdah(&["token", "create", name, "--role", role])?;
-    ensure!(token.starts_with("howdah_") && token.len() == 71, "no token: {} bytes", token.len());
+    ensure!(token.starts_with("howdah_test_") && token.len() == 76, "{} bytes", token.len());
     Ok(token)
 }
 
 /// Somebody without a certificate.
 fn visitor(cluster: &Cluster, index: usize) -> Result<Channel> {
-    let visitor = Visitor::load(&paths(&keys::admin(&cluster.ground.dir)).ca)?;
+    let visitor = Visitor::load(&paths(&keys::admin(&cluster.ground.dir)).ca, "test")?;
     let address = cluster.members[index].control();
     Ok(lazy(&address, Duration::from_secs(1), &Access::Visitor(visitor))?)
 }
@@ -342,6 +342,36 @@ async fn every_order_is_kept_with_who_gave_it_and_how_it_ended() -> Result<()> {
         !events.contains(&token[7..]) && !format!("{found:?}").contains(&token[7..]),
         "a secret"
     );
+    cluster.check_logs()
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_recorded_is_not_begun() -> Result<()> {
+    let mut cluster = Cluster::healthy("rights-unrecorded", Options::default()).await?;
+    // What would move the cursor of whoever reads it is no order to his terminal.
+    let odd = "n9\r\u{1b}[1A\u{1b}[2K";
+    ensure!(cluster.howdah(&["fence", odd, "--yes"]).is_err(), "there is no such member");
+    kept(&cluster, "admin tester (certificate)", r"fence n9\r\u{1b}[1A\u{1b}[2K", "not done")
+        .await?;
+    for index in [1, 2] {
+        cluster.members[index].kill_node();
+    }
+    let own = cluster.members[0].name.clone();
+    let refused =
+        on_the_machine(&cluster, &["fence", &own, "--yes"]).err().context("fenced")?.to_string();
+    ensure!(
+        refused.contains("cannot be recorded") && refused.contains("nothing was begun"),
+        "{refused}"
+    );
+    // One member alone can do this, and does.
+    on_the_machine(&cluster, &["reload", &own])?;
+    for index in [1, 2] {
+        cluster.start(index)?;
+    }
+    cluster.settle(SETTLE).await?;
+    let found = audit(&cluster)?;
+    let done = |what: &str| found.iter().any(|row| row[1] == what && row[2] == "done");
+    ensure!(!done(&format!("fence {own}")) && !done(&format!("reload {own}")), "{found:#?}");
     cluster.check_logs()
 }
 

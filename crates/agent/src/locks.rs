@@ -128,7 +128,7 @@ impl Keeper {
             Ok((renewed, files)) => (renewed.map_err(|why| why.to_string()), files),
             Err(why) => (Err(why.to_string()), Stamps::new()),
         };
-        let told = renewed.as_ref().err().map(|why| not_renewed(cert, why));
+        let told = renewed.as_ref().err().map(|why| not_renewed(cert, why, today()));
         if renewed.is_ok() {
             tracing::info!("renewed this member's certificate");
         }
@@ -167,11 +167,11 @@ fn todo(cert: &Look, ca: &Look, renews: bool, tried: Option<&Tried>, now: System
         _ if !cert.is_due(now) => {}
         _ if !renews => {
             return Todo::Tell(format!(
-                "this member's certificate ends on {}; renew it with `howdah pki renew`, it is taken up by itself",
-                day(cert.not_after)
+                "this member's certificate {}; renew it with `howdah pki renew`, it is taken up by itself",
+                counts(cert, now)
             ));
         }
-        Some(tried) => return Todo::Tell(not_renewed(cert, &tried.why)),
+        Some(tried) => return Todo::Tell(not_renewed(cert, &tried.why, now)),
         None => return Todo::Renew,
     }
     if ca.left(now) < CA_NOTICE.min(ca.lifetime() / 3) {
@@ -184,11 +184,19 @@ fn todo(cert: &Look, ca: &Look, renews: bool, tried: Option<&Tried>, now: System
     Todo::Nothing
 }
 
-fn not_renewed(cert: &Look, why: &str) -> String {
+/// What is wrong with its time.
+fn counts(cert: &Look, now: SystemTime) -> String {
+    match cert.not_before > now {
+        true => format!("counts from {} on only", day(cert.not_before)),
+        false => format!("ends on {}", day(cert.not_after)),
+    }
+}
+
+fn not_renewed(cert: &Look, why: &str, now: SystemTime) -> String {
     format!(
-        "this member's certificate ends on {} and is not renewed: {why}; it is tried again when a file changes, and every \
+        "this member's certificate {} and is not renewed: {why}; it is tried again when a file changes, and every \
          {} min",
-        day(cert.not_after),
+        counts(cert, now),
         AGAIN.as_secs() / 60
     )
 }
@@ -255,6 +263,14 @@ mod tests {
             let fits = if wanted.is_empty() { told.is_empty() } else { told.contains(wanted) };
             assert!(fits, "day {day}, renews {renews}, tried {ago:?}: {found:?}");
         }
+        // Made while the clock was ahead: nobody believes it yet.
+        let early = look(100, 190);
+        assert_eq!(todo(&early, &ca, true, None, at(60)), Todo::Renew);
+        let told = todo(&early, &ca, false, None, at(60));
+        assert!(
+            matches!(&told, Todo::Tell(text) if text.contains("from 1970-04-11 on only; renew")),
+            "{told:?}"
+        );
         // A calendar that went back keeps it from trying no longer.
         let later = Tried { at: at(62), ..tried(soon, at(61)) };
         assert_eq!(todo(&fresh, &ca, true, Some(&later), at(61)), Todo::Renew);

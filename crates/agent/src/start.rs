@@ -200,7 +200,7 @@ impl Agent {
             clock: clock.clone(),
             counters,
             data_dir,
-            passwords_configured: context.config.gives_passwords(),
+            configured: elephant.current_changes(),
         };
         let mut front = Front::open(&context.config).await.map_err(other)?;
         let mut tasks = services(&context, &desk).await.map_err(other)?;
@@ -368,7 +368,13 @@ async fn services(context: &Arc<Context>, desk: &Desk) -> Result<Vec<JoinHandle<
     let insecure = config.insecure || matches!(context.access, Access::Open);
     let by_tls = if config.restapi.tls { context.access.clone() } else { Access::Open };
     let config = Arc::new(config.restapi.clone());
-    let router = crate::rest::router(Rest { desk: desk.clone(), tokens, config, insecure });
+    let router = crate::rest::router(Rest {
+        desk: desk.clone(),
+        tokens,
+        config,
+        insecure,
+        teller: Arc::default(),
+    });
     tasks.push(tokio::spawn(crate::rest::serve::serve(rest, by_tls, router)));
     Ok(tasks)
 }

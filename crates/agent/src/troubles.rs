@@ -43,6 +43,8 @@ pub enum Kind {
     Certificates,
     /// Somebody's commits do not wait as the others do.
     Hasty,
+    /// The role for monitoring.
+    Monitoring,
 }
 
 /// The present troubles.

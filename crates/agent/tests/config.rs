@@ -247,6 +247,24 @@ fn a_password_file_must_be_closed_to_others() {
 }
 
 #[test]
+fn a_file_with_a_password_must_be_closed_to_others() {
+    let text = format!(
+        "{HEAD}postgresql:\n  data_dir: /d\n  bin_dir: /b\n  authentication:\n    replication: \
+         {{password: s3cret}}\n"
+    );
+    let read = |mode| Config::from_text(Path::new("t.yml"), &text, mode, &BTreeMap::new());
+    for (mode, taken) in [(0o600, true), (0o640, true), (0o644, false), (0o604, false)] {
+        match read(mode) {
+            Ok(_) => assert!(taken, "{mode:o} is taken"),
+            Err(why) => {
+                let why = why.to_string();
+                assert!(!taken && why.contains("chmod o-r") && !why.contains("s3cret"), "{why}");
+            }
+        }
+    }
+}
+
+#[test]
 fn check_reports_missing_programs_and_a_foreign_data_directory() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

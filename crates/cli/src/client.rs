@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use howdah_agent::config::{Config, DEFAULT_PATH, HostPort};
-use howdah_locks::{Keyring, Paths, Visitor, files};
+use howdah_locks::{Keyring, Paths, Visitor, files, token};
 use howdah_rpc::access::Access;
 use howdah_rpc::channel;
 use howdah_rpc::control::control_client::ControlClient;
@@ -68,13 +68,14 @@ impl Interceptor for Shown {
 }
 
 impl Shown {
-    fn read(file: &Path) -> Result<Self, Failure> {
+    /// The token, and the cluster that it is of if it says so.
+    fn read(file: &Path) -> Result<(Self, Option<String>), Failure> {
         let usage = |why: String| Failure::Usage(format!("--token-file: {why}"));
         let text = files::read_key(file).map_err(|why| usage(why.to_string()))?;
         let value = format!("Bearer {}", text.trim()).parse::<MetadataValue<Ascii>>();
         let mut value = value.map_err(|_| usage(format!("{} holds no token", file.display())))?;
         value.set_sensitive(true);
-        Ok(Self(Some(value)))
+        Ok((Self(Some(value)), token::scope(text.trim()).map(str::to_owned)))
     }
 }
 
@@ -112,11 +113,9 @@ pub fn endpoints(global: &Global) -> Result<Endpoints, Failure> {
     };
     if let Some(file) = &global.token_file {
         let addresses = remote(global, config.as_ref())?;
-        return Ok(Endpoints {
-            addresses,
-            access: visitor(global, config.as_ref())?,
-            shown: Shown::read(file)?,
-        });
+        let (shown, scope) = Shown::read(file)?;
+        let access = visitor(global, config.as_ref(), scope.as_deref())?;
+        return Ok(Endpoints { addresses, access, shown });
     }
     let mut addresses = remote(global, config.as_ref())?;
     let (Some(config), None) = (&config, &global.keys) else {
@@ -127,17 +126,20 @@ pub fn endpoints(global: &Global) -> Result<Endpoints, Failure> {
         };
         return Ok(Endpoints::new(addresses, access));
     };
-    // Root and howdah's own user need nothing else on a member's machine.
+    // Root and howdah's own user need nothing else on a member's machine, if its agent listens.
     let socket = config.control_socket();
-    let local = global.endpoint.is_none() && socket.exists();
-    let access = match access(config) {
-        Err(_) if local => Access::Open,
-        access => access?,
-    };
-    if local {
-        addresses.insert(0, format!("{}{}", channel::SOCKET, socket.display()));
+    let listens = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+    let local = (global.endpoint.is_none() && listens())
+        .then(|| format!("{}{}", channel::SOCKET, socket.display()));
+    match (access(config), local) {
+        (Ok(access), Some(local)) => {
+            addresses.insert(0, local);
+            Ok(Endpoints::new(addresses, access))
+        }
+        // Without keys no other member is asked: whoever answered would be believed.
+        (Err(_), Some(local)) => Ok(Endpoints::new(vec![local], Access::Open)),
+        (access, None) => Ok(Endpoints::new(addresses, access?)),
     }
-    Ok(Endpoints::new(addresses, access))
 }
 
 fn remote(global: &Global, config: Option<&Config>) -> Result<Vec<String>, Failure> {
@@ -149,7 +151,11 @@ fn remote(global: &Global, config: Option<&Config>) -> Result<Vec<String>, Failu
 }
 
 /// Whom the holder of a token believes.
-fn visitor(global: &Global, config: Option<&Config>) -> Result<Access, Failure> {
+fn visitor(
+    global: &Global,
+    config: Option<&Config>,
+    scope: Option<&str>,
+) -> Result<Access, Failure> {
     if global.keys.is_some() {
         let text = "--keys and --token-file are two ways to show who you are; give one of them";
         return Err(Failure::Usage(text.to_owned()));
@@ -163,7 +169,12 @@ fn visitor(global: &Global, config: Option<&Config>) -> Result<Access, Failure> 
             return Err(Failure::Usage(text.to_owned()));
         }
     };
-    let visitor = Visitor::load(&ca).map_err(|why| Failure::Usage(format!("--ca: {why}")))?;
+    let Some(scope) = scope else {
+        let text = "--token-file: there is no token in it as `howdah token create` makes it, howdah_SCOPE_...";
+        return Err(Failure::Usage(text.to_owned()));
+    };
+    let visitor =
+        Visitor::load(&ca, scope).map_err(|why| Failure::Usage(format!("--ca: {why}")))?;
     Ok(Access::Visitor(visitor))
 }
 

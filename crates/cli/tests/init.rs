@@ -184,6 +184,7 @@ fn programs(dir: &Path) -> PathBuf {
         ("howdah", told),
         ("systemctl", told),
         ("chown", told),
+        ("chmod", told),
         ("install", "#!/bin/sh\nfor last; do :; done\nmkdir -p \"$last\"\n"),
     ] {
         let path = bin.join(name);
@@ -215,8 +216,11 @@ fn the_printed_command_puts_the_files_where_they_belong_and_may_be_pasted_again(
         assert!(dir.path().join("var/lib/howdah").is_dir());
         let told = std::fs::read_to_string(dir.path().join("told")).unwrap();
         let words: Vec<&str> = told.lines().collect();
-        assert_eq!(words.len(), 3 * time);
-        assert_eq!(words[0], format!("chown -R postgres: {}", home.display()));
-        assert_eq!(words[1..3], ["howdah config check", "systemctl enable --now howdah"]);
+        assert_eq!(words.len(), 5 * time);
+        let home = home.display();
+        assert_eq!(words[0], format!("chown root:postgres {home}/howdah.yml"));
+        assert_eq!(words[1], format!("chmod 0640 {home}/howdah.yml"));
+        assert_eq!(words[2], format!("chown -R postgres: {home}/tls"));
+        assert_eq!(words[3..5], ["howdah config check", "systemctl enable --now howdah"]);
     }
 }

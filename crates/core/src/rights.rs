@@ -88,7 +88,7 @@ pub struct AuditEnd {
 }
 
 impl Audit {
-    /// Nothing in it is longer than a person would read: part of it is a stranger's text.
+    /// Nothing in it is longer than a person would read, or an order to his terminal: part of it is a stranger's text.
     pub(crate) fn clipped(mut self) -> Self {
         for text in [&mut self.who, &mut self.from, &mut self.what, &mut self.through.0] {
             clip(text);
@@ -98,10 +98,40 @@ impl Audit {
     }
 }
 
-/// Ends a text after so many characters.
+/// Text as it can be shown and kept on one line: what would move a terminal's cursor or turn its writing is escaped.
+pub fn plain(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || turns(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Makes a text plain, and ends it after so many characters.
 pub(crate) fn clip(text: &mut String) {
+    *text = plain(text);
     if let Some((at, _)) = text.char_indices().nth(TEXT_MAX) {
         text.truncate(at);
         text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_move_a_terminals_cursor_is_escaped() {
+        assert_eq!(plain("fence n1, größer"), "fence n1, größer");
+        assert_eq!(plain("x\r\n\u{1b}[2K\u{9b}"), "x\\r\\n\\u{1b}[2K\\u{9b}");
+        assert_eq!(plain("a\u{202e}b"), "a\\u{202e}b");
+        let mut long = "\u{1b}".repeat(TEXT_MAX);
+        clip(&mut long);
+        assert_eq!(long.chars().count(), TEXT_MAX + 1);
     }
 }

@@ -5,11 +5,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Instant, SystemTime};
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
@@ -104,7 +106,51 @@ pub struct Loaded {
     pub cert: Look,
     /// The CA that ends first.
     pub ca: Look,
+    /// Whom a server believes.
+    clients: Arc<dyn ClientCertVerifier>,
     text: String,
+}
+
+/// For how long what somebody showed when a connection began counts on it: as long as his certificate does, and a CA
+/// that is believed has issued it. The time is taken from the calendar at the handshake alone, so that a calendar that
+/// jumps ends no connection.
+#[derive(Debug)]
+pub struct Standing {
+    keyring: Keyring,
+    chain: Vec<CertificateDer<'static>>,
+    shaken: UnixTime,
+    ends: Option<Instant>,
+    /// What was in force when this was last asked.
+    seen: Arc<Loaded>,
+}
+
+impl Standing {
+    /// Of this chain, which `seen` has verified just now.
+    pub fn new(keyring: Keyring, seen: Arc<Loaded>, chain: &[CertificateDer<'_>]) -> Self {
+        let look = chain.first().and_then(|first| Look::at(first).ok());
+        let left = look.map(|look| look.left(today())).unwrap_or_default();
+        let chain = chain.iter().map(|one| one.clone().into_owned()).collect();
+        let since = today().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let shaken = UnixTime::since_unix_epoch(since);
+        // Beyond what the clock can say it counts for ever.
+        Self { keyring, chain, shaken, ends: Instant::now().checked_add(left), seen }
+    }
+
+    /// Whether it still counts.
+    pub fn counts(&mut self) -> bool {
+        if self.ends.is_some_and(|ends| Instant::now() >= ends) {
+            return false;
+        }
+        let now = self.keyring.now();
+        if !Arc::ptr_eq(&now, &self.seen) {
+            let Some((own, between)) = self.chain.split_first() else { return false };
+            if now.clients.verify_client_cert(own, between, self.shaken).is_err() {
+                return false;
+            }
+            self.seen = now;
+        }
+        true
+    }
 }
 
 /// A keyring. Clones share it.
@@ -229,10 +275,10 @@ fn load(paths: &Paths) -> Result<Loaded, KeyringError> {
     let configs = configs(roots, &identity.scope, &chain, &key)
         .map_err(|why| content(&paths.key, &format!("not the key of the certificate: {why}")))?;
     let [server, guests, rest] = configs.servers;
-    let client = configs.client;
+    let (client, clients) = (configs.client, configs.clients);
     // Of the key a hash would do; it is compared within this process alone.
     let text = format!("{ca_text}\n{cert_text}");
-    Ok(Loaded { server, guests, rest, client, identity, cert, ca, text })
+    Ok(Loaded { server, guests, rest, client, identity, cert, ca, clients, text })
 }
 
 pub(crate) fn certificates(
@@ -248,6 +294,7 @@ pub(crate) fn certificates(
 struct Configs {
     servers: [Arc<ServerConfig>; 3],
     client: Arc<ClientConfig>,
+    clients: Arc<dyn ClientCertVerifier>,
 }
 
 fn configs(
@@ -258,10 +305,14 @@ fn configs(
 ) -> Result<Configs, String> {
     let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
     let roots = Arc::new(roots);
+    let inner = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+    let inner = inner.build().map_err(|why| why.to_string())?;
+    let verifier = |mandatory: bool| {
+        let (inner, scope) = (inner.clone(), scope.to_owned());
+        Arc::new(Clients { inner, scope, mandatory })
+    };
     let server = |mandatory: bool, protocol: &[u8]| {
-        let inner = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
-        let inner = inner.build().map_err(|why| why.to_string())?;
-        let clients = Arc::new(Clients { inner, scope: scope.to_owned(), mandatory });
+        let clients = verifier(mandatory);
         let told = |why: rustls::Error| why.to_string();
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -276,8 +327,9 @@ fn configs(
         Ok::<_, String>(Arc::new(server))
     };
     let servers = [server(true, H2)?, server(false, H2)?, server(false, HTTP)?];
+    let clients = verifier(true);
     let told = |why: rustls::Error| why.to_string();
-    let scope = Some(scope.to_owned());
+    let scope = scope.to_owned();
     let verifier = Arc::new(Servers { roots, scope, provider: provider.clone() });
     let mut client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -288,5 +340,5 @@ fn configs(
         .map_err(told)?;
     client.alpn_protocols = vec![H2.to_vec()];
     client.resumption = Resumption::disabled();
-    Ok(Configs { servers, client: Arc::new(client) })
+    Ok(Configs { servers, client: Arc::new(client), clients })
 }

@@ -128,9 +128,10 @@ impl Look {
         self.not_after.duration_since(self.not_before).unwrap_or_default()
     }
 
-    /// Whether a new one is due: less than a third of its life is left.
+    /// Whether a new one is due: less than a third of its life is left, or it does not count yet, as one does that was
+    /// made while the clock was ahead.
     pub fn is_due(&self, now: SystemTime) -> bool {
-        self.left(now) < self.lifetime() / 3
+        self.left(now) < self.lifetime() / 3 || self.not_before > now
     }
 }
 

@@ -1,5 +1,6 @@
 //! Bearer tokens: drawn, written, and known again by their hash. Pure but for the drawing.
 //!
+//! A token says of which cluster it is, as `howdah_SCOPE_HEX`: whoever has it shows it to members of that cluster alone.
 //! Invariant: the hash of 256 random bits can be looked up by nobody who does not have the token; a slow hash, which a
 //! password needs, would only cost the member that checks it.
 
@@ -17,14 +18,21 @@ const BYTES: usize = 32;
 #[error("the system gives no random bytes")]
 pub struct NoRandomness;
 
-/// A new token.
+/// A new token of this cluster.
 ///
 /// # Errors
 /// If the system gives no random bytes.
-pub fn draw() -> Result<String, NoRandomness> {
+pub fn draw(scope: &str) -> Result<String, NoRandomness> {
     let mut bytes = [0; BYTES];
     SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
-    Ok(format!("{PREFIX}{}", hex(&bytes)))
+    Ok(format!("{PREFIX}{scope}_{}", hex(&bytes)))
+}
+
+/// The cluster that a token is of; none: it is no token.
+pub fn scope(token: &str) -> Option<&str> {
+    let (scope, random) = token.strip_prefix(PREFIX)?.rsplit_once('_')?;
+    let whole = random.len() == 2 * BYTES && random.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (whole && !scope.is_empty()).then_some(scope)
 }
 
 /// What is kept of a token.
@@ -52,9 +60,12 @@ mod tests {
 
     #[test]
     fn a_token_is_known_by_its_hash_alone() {
-        let (one, other) = (draw().unwrap(), draw().unwrap());
+        let (one, other) = (draw("my_cluster").unwrap(), draw("my_cluster").unwrap());
         assert_ne!(one, other);
-        assert_eq!(one.len(), PREFIX.len() + 2 * BYTES);
+        assert_eq!(scope(&one), Some("my_cluster"));
+        for wrong in ["", "howdah_", "howdah_main", "main_00", &one[..one.len() - 1], &one[1..]] {
+            assert_eq!(scope(wrong), None, "{wrong}");
+        }
         assert_eq!(hash(&one), hash(&one));
         assert!(same(&hash(&one), &hash(&one)) && !same(&hash(&one), &hash(&other)));
         assert!(!same("", "a"));

@@ -71,8 +71,7 @@ fn of_scope(certificate: &CertificateDer<'_>, scope: &str) -> Result<Identity, E
 #[derive(Debug)]
 pub(crate) struct Servers {
     pub roots: Arc<RootCertStore>,
-    /// None: any cluster of that CA's.
-    pub scope: Option<String>,
+    pub scope: String,
     pub provider: Arc<CryptoProvider>,
 }
 
@@ -92,10 +91,7 @@ impl ServerCertVerifier for Servers {
             now,
             self.provider.signature_verification_algorithms.all,
         )?;
-        let found = match &self.scope {
-            Some(scope) => of_scope(end_entity, scope)?,
-            None => identity(end_entity)?,
-        };
+        let found = of_scope(end_entity, &self.scope)?;
         if found.role != Role::Member {
             return Err(strange(Stranger::NoMember { found }));
         }

@@ -12,16 +12,17 @@ use crate::files;
 use crate::keyring::{H2, KeyringError, certificates};
 use crate::verify::Servers;
 
-/// Believes members of any cluster whose certificates a CA issued.
+/// Believes members of one cluster whose certificates a CA issued.
 #[derive(Clone, Debug)]
 pub struct Visitor(Arc<ClientConfig>);
 
 impl Visitor {
-    /// One who believes the CAs of this file.
+    /// One who believes the CAs of this file, and members of this cluster: a token is not shown to another cluster's,
+    /// though the same CA issued their certificates.
     ///
     /// # Errors
     /// What is wrong with the file.
-    pub fn load(ca: &Path) -> Result<Self, KeyringError> {
+    pub fn load(ca: &Path, scope: &str) -> Result<Self, KeyringError> {
         let content = |why: &dyn std::fmt::Display| KeyringError::Content {
             path: ca.to_owned(),
             why: why.to_string(),
@@ -34,7 +35,8 @@ impl Visitor {
             return Err(content(&"there is no certificate in it"));
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Servers { roots: Arc::new(roots), scope: None, provider: provider.clone() };
+        let (roots, scope) = (Arc::new(roots), scope.to_owned());
+        let verifier = Servers { roots, scope, provider: provider.clone() };
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|why| content(&why))?

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use howdah_locks::authority::{CA_LIFETIME, LIFETIME};
-use howdah_locks::keyring::holder;
+use howdah_locks::keyring::{Standing, holder};
 use howdah_locks::{Authority, Identity, Keyring, KeyringError, Paths, Role, Wanted, files, told};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -220,6 +220,49 @@ fn a_reload_takes_what_is_whole_and_of_the_same_holder() {
     assert!(ring.reload().unwrap());
     let seen = shake(&by_next.now().client, &ring).unwrap().unwrap();
     assert_eq!(seen.role, Role::Operator);
+}
+
+fn standing(of: &Paths, ring: &Keyring) -> Standing {
+    let chain = std::fs::read(&of.cert).unwrap();
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain).map(Result::unwrap).collect();
+    Standing::new(ring.clone(), ring.now(), &chain)
+}
+
+#[test]
+fn what_was_shown_counts_until_its_ca_is_taken_out() {
+    let bench = Bench::new();
+    let identity = Identity::new("demo", Role::Member, "n1").unwrap();
+    let paths = bench.paths("ours", "ours", &identity, LIFETIME);
+    let ring = Keyring::load(paths.clone(), Some("demo")).unwrap();
+    let ops = Identity::new("demo", Role::Operator, "ops").unwrap();
+    let mut shown = standing(&bench.paths("ours", "ours", &ops, LIFETIME), &ring);
+    assert!(shown.counts());
+    // A successor beside it changes nothing.
+    let (ours, next) = (bench.ca("ours").cert().to_owned(), bench.ca("next").cert().to_owned());
+    files::write(&paths.ca, &format!("{ours}{next}"), 0o644).unwrap();
+    assert!(ring.reload().unwrap());
+    assert!(shown.counts());
+    files::write(&paths.ca, &next, 0o644).unwrap();
+    assert!(ring.reload().unwrap());
+    assert!(!shown.counts());
+    files::write(&paths.ca, &ours, 0o644).unwrap();
+    assert!(ring.reload().unwrap());
+    assert!(shown.counts());
+}
+
+#[test]
+fn what_was_shown_counts_until_it_ends() {
+    let bench = Bench::new();
+    let ring = bench.ring("ours", "ours", "demo", Role::Member, "n1");
+    let ops = Identity::new("demo", Role::Operator, "ops").unwrap();
+    let paths = bench.paths("ours", "ours", &ops, Duration::from_secs(2));
+    let mut shown = standing(&paths, &ring);
+    assert!(shown.counts());
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while shown.counts() {
+        assert!(std::time::Instant::now() < until, "it never ends");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

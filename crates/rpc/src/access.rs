@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use howdah_core::MemberName;
 use howdah_locks::{Identity, Keyring, Role, Visitor};
@@ -68,13 +70,38 @@ pub enum Who {
     Known(Person),
 }
 
-/// Who is at the other end of a connection, and where. In the extensions of every request.
+/// Who is at the other end of a connection, and where. In the extensions of every request that was let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// Who.
     pub who: Who,
     /// From where; none: from this machine, by a socket.
     pub from: Option<SocketAddr>,
+}
+
+/// Whether a connection has shown a token that is good; one that has not ends after a while.
+#[derive(Clone, Debug, Default)]
+pub struct Proof(Arc<AtomicBool>);
+
+impl Proof {
+    /// It has.
+    pub fn give(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has.
+    pub fn given(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What the server knows of a connection. In the extensions of every request that comes by it.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// Who is at the other end.
+    pub caller: Caller,
+    /// What he has shown since.
+    pub proof: Proof,
 }
 
 /// Whoever knows tokens.

@@ -1,8 +1,16 @@
 //! How many at once, and of one address how many: a flood from one place does not keep others out.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where an address counts: whoever has one of IPv6's has all 2^64 beside it.
+fn network(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
+        address => address,
+    }
+}
 
 /// Those that are there, by address.
 pub(crate) struct Crowd {
@@ -22,6 +30,7 @@ impl Crowd {
 
     /// A place, if there is one.
     pub(crate) fn enter(crowd: &Arc<Self>, from: IpAddr) -> Option<Place> {
+        let from = network(from);
         let mut places = crowd.places.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = places.values().sum();
         let own = places.get(&from).copied().unwrap_or_default();
@@ -48,6 +57,15 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_ipv6_counts_as_its_network() {
+        let (a, b): (IpAddr, IpAddr) = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        assert_eq!(network(a), network(b));
+        assert_ne!(network(a), network("fd00:0:0:1::1".parse().unwrap()));
+        let mapped = "::ffff:10.0.0.1".parse().unwrap();
+        assert_eq!(network(mapped), IpAddr::from([10, 0, 0, 1]));
+    }
 
     #[test]
     fn one_address_does_not_take_all_places_and_gives_them_back() {

@@ -11,7 +11,7 @@ use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response, header};
 use tower::{Layer, Service};
 
-use crate::access::{Caller, Tokens, Who};
+use crate::access::{Arrived, Caller, Tokens, Who};
 use crate::needs::needed;
 use crate::teller::Teller;
 
@@ -109,9 +109,11 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let caller = request.extensions_mut().remove::<Caller>();
+        let arrived = request.extensions_mut().remove::<Arrived>();
+        let (caller, proof) = arrived.map(|one| (one.caller, one.proof)).unzip();
         match self.book.admit(caller, request.uri().path(), request.headers()) {
             Ok(caller) => {
+                proof.unwrap_or_default().give();
                 request.extensions_mut().insert(caller);
                 Box::pin(self.inner.call(request))
             }

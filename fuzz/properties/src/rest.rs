@@ -3,13 +3,14 @@
 use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use howdah_agent::board::Board;
 use howdah_agent::clock::SystemClock;
-use howdah_agent::config::{Anonymous, RestConfig};
+use howdah_agent::config::{Anonymous, Config, RestConfig};
 use howdah_agent::counters::Counters;
 use howdah_agent::order::Orders;
 use howdah_agent::rest::{Rest, router};
@@ -87,10 +88,19 @@ async fn judged(answer: Response<Body>, asks: bool, elsewhere: bool, sent: usize
     matches!(code, 200 | 202)
 }
 
+fn configuration() -> Config {
+    let text = "scope: demo\nname: n1\ninsecure: true\nraft: {data_dir: /r, self_addr: '127.0.0.1:1', \
+                partner_addrs: ['127.0.0.1:2']}\npostgresql: {data_dir: /d, bin_dir: /b}\n";
+    Config::from_text("n1.yml".as_ref(), text, 0o600, &Default::default())
+        .expect("a configuration")
+        .0
+}
+
 fn begin() -> (Runtime, Router, Router) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let dir = tempfile::tempdir().expect("a directory");
-    let timings = Timings::for_profile(Profile::Default, Profile::Default.ttl()).expect("timings");
+    let mut timings =
+        Timings::for_profile(Profile::Default, Profile::Default.ttl()).expect("timings");
     let options = Options {
         dir: dir.path().join("raft"),
         scope: "demo".to_owned(),
@@ -111,6 +121,8 @@ fn begin() -> (Runtime, Router, Router) {
     let node = runtime.block_on(Node::open(options)).expect("a node");
     // It is never started, and writes nothing any more.
     drop(dir);
+    // There will be no leader: nobody waits for one.
+    timings.election_max = Duration::ZERO;
     // Nobody takes orders: each is answered by that.
     let (orders, _) = Orders::channel();
     let desk = Desk {
@@ -122,7 +134,7 @@ fn begin() -> (Runtime, Router, Router) {
         clock: Arc::new(SystemClock),
         counters: Arc::new(Counters::default()),
         data_dir: "/nonexistent".into(),
-        passwords_configured: false,
+        configured: tokio::sync::watch::channel(Arc::new(configuration())).1,
     };
     let config = Arc::new(RestConfig {
         listen: "127.0.0.1:8008".parse().expect("an address"),
@@ -131,7 +143,8 @@ fn begin() -> (Runtime, Router, Router) {
         anonymous: Anonymous::default(),
         authentication: None,
     });
-    let shut = Rest { desk, tokens: Arc::new(NoTokens), config, insecure: false };
+    let shut =
+        Rest { desk, tokens: Arc::new(NoTokens), config, insecure: false, teller: Arc::default() };
     let open = Rest { insecure: true, ..shut.clone() };
     (runtime, router(shut), router(open))
 }

@@ -4,6 +4,7 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -20,9 +21,9 @@ const PROGRAMS: &[&str] = &["postgres", "initdb", "pg_basebackup", "pg_rewind", 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut checker = Checker { config, findings: Vec::new() };
     checker.programs();
-    let major = checker.versions();
-    checker.parameters(major);
     let user = checker.user();
+    let major = checker.versions(user.as_ref());
+    checker.parameters(major);
     checker.data_dir(user.as_ref(), major);
     checker.raft_dir(user.as_ref());
     checker.certificates(user.as_ref());
@@ -152,8 +153,10 @@ impl Checker<'_> {
         }
     }
 
-    /// The major version, if the programs that are there agree on one.
-    fn versions(&mut self) -> Option<u32> {
+    /// The major version, if the programs that are there agree on one. They are asked as the user that they will run as:
+    /// root runs nothing that another user names.
+    fn versions(&mut self, user: Option<&User>) -> Option<u32> {
+        let user = user?;
         const KEY: &str = "postgresql.bin_dir";
         let dir = self.config.postgresql.bin_dir.clone();
         let mut majors: Vec<(&str, u32)> = Vec::new();
@@ -162,7 +165,7 @@ impl Checker<'_> {
             if !path.is_file() {
                 continue;
             }
-            match major_of(&path) {
+            match major_of(&path, user) {
                 Ok(major) => majors.push((program, major)),
                 Err(why) => {
                     let what = format!("{} does not run: {why}", path.display());
@@ -291,8 +294,13 @@ fn enters(dir: &Path, user: &User) -> bool {
 }
 
 /// The major version that a program says it is of.
-fn major_of(program: &Path) -> Result<u32, String> {
-    let output = Command::new(program).arg("--version").output();
+fn major_of(program: &Path, user: &User) -> Result<u32, String> {
+    let mut command = Command::new(program);
+    command.arg("--version");
+    if Uid::effective().is_root() {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw()).current_dir("/");
+    }
+    let output = command.output();
     let output = output.map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let version =

@@ -178,6 +178,10 @@ pub(super) fn read_role(section: Section<'_>, default: &str) -> Role {
         let remedy = "write 1 to 63 bytes, without quotes and commas, not beginning with + / @";
         section.error("username", format!("`{username}` is no name of a role"), remedy);
     }
+    if username.starts_with("pg_") {
+        let remedy = "PostgreSQL keeps names that begin with pg_ for itself; choose another";
+        section.error("username", format!("`{username}` cannot be made"), remedy);
+    }
     let written = section.secret("password");
     let file = section.text("password_file");
     if written.is_some() && file.is_some() {
@@ -185,7 +189,7 @@ pub(super) fn read_role(section: Section<'_>, default: &str) -> Role {
     }
     if written.is_some() && section.report.readable_by_all(&section.place("password")) {
         let what = "stands in a file that everybody can read";
-        section.warn("password", what, "chmod o-r the file, or use `password_file`");
+        section.error("password", what, "chmod o-r the file, or use `password_file`");
     }
     let password = match (written, file) {
         (Some(text), _) => Some(text),

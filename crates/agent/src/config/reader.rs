@@ -46,11 +46,12 @@ impl Report {
     }
 
     fn finding(&self, place: &Place, key: &str, what: String, remedy: &str) -> Finding {
-        let what = without_password(what);
+        // A value is told between backticks; a key stands alone.
+        let what = without_password(what, '`');
         Finding {
             file: self.file.clone(),
             place: place.clone(),
-            key: one_line(&without_password(key.to_owned())),
+            key: one_line(&without_password(key.to_owned(), '\0')),
             what: one_line(&what),
             remedy: one_line(remedy),
         }
@@ -78,10 +79,10 @@ impl Report {
 }
 
 /// A value or key that is told may be a whole line whose colon lacks its space, and then has the password in it.
-fn without_password(what: String) -> String {
+fn without_password(what: String, closes: char) -> String {
     const KEY: &str = "password:";
     let Some(at) = what.find(KEY).map(|at| at + KEY.len()) else { return what };
-    let end = what[at..].rfind('`').map_or(what.len(), |end| at + end);
+    let end = what[at..].rfind(closes).map_or(what.len(), |end| at + end);
     format!("{}(not shown){}", &what[..at], &what[end..])
 }
 
@@ -388,13 +389,15 @@ mod tests {
 
     #[test]
     fn a_password_without_its_space_is_not_told() {
-        let told = |what: &str| without_password(what.to_owned());
+        let told = |what: &str| without_password(what.to_owned(), '`');
         assert_eq!(
             told("`password:hunter2` is no section"),
             "`password:(not shown)` is no section"
         );
         assert_eq!(told("`x` is no name"), "`x` is no name");
         assert_eq!(told("a password:hunter2"), "a password:(not shown)");
+        let key = "a.password:hun`ter2".to_owned();
+        assert_eq!(without_password(key, '\0'), "a.password:(not shown)");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use howdah_postgres::settings::{PgSettings, RoleNames};
 
 use super::{Elephant, JobError};
 use crate::config::Role;
+use crate::troubles::Kind;
 
 /// Limit of making the roles.
 const ROLES_LIMIT: Duration = Duration::from_secs(10);
@@ -141,7 +142,14 @@ impl Elephant {
         if let Some(role) = &names.monitoring {
             let password = role.password.as_ref().map(|password| Secret::new(password.reveal()));
             let login = Login { name: &role.username, password: password.as_ref() };
-            roles::ensure_monitoring(&session, &login).await?;
+            // Whoever looks on holds nobody up: clients are let in without him.
+            let failed = roles::ensure_monitoring(&session, &login).await.err().map(|why| {
+                format!(
+                    "the role `{}` for monitoring is not made: {why}; mend it, then `howdah reload`",
+                    role.username
+                )
+            });
+            self.troubles.set(Kind::Monitoring, failed);
         }
         *set = Some(wanted);
         Ok(())

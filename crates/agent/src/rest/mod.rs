@@ -24,7 +24,9 @@ use axum::Router;
 use axum::extract::{Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use howdah_core::rights::plain;
 use howdah_rpc::access::{Caller, Tokens, Who};
+use howdah_rpc::teller::Teller;
 
 use crate::config::RestConfig;
 use crate::services::control::Desk;
@@ -61,6 +63,8 @@ pub struct Rest {
     pub config: Arc<RestConfig>,
     /// Whoever can connect may do everything.
     pub insecure: bool,
+    /// Tells whom it did not answer.
+    pub teller: Arc<Teller>,
 }
 
 /// All paths.
@@ -86,10 +90,13 @@ async fn answer(rest: &Rest, request: Request) -> Result<Answer, Answer> {
         anonymous: rest.config.anonymous,
         private: rest.config.tls,
     };
+    let place = caller.place();
     let about = About::of(&parts.method, path);
     let let_in = match gate.admit(caller, about, &parts.headers) {
         Ok(let_in) => let_in,
         Err(refused) => {
+            let (method, path, code) = (&parts.method, plain(path), refused.answer.code);
+            rest.teller.tell(&format!("{place} is not heard over REST: {method} /{path}: {code}"));
             if refused.guessed {
                 tokio::time::sleep(GUESS_WAIT).await;
             }

@@ -9,7 +9,7 @@ use super::answer::Answer;
 use super::body::Fields;
 use super::{ORDERS, look};
 use crate::order::Order;
-use crate::services::audit;
+use crate::services::audit::{self, Reach};
 use crate::services::control::{Desk, Told};
 
 /// Takes an order, and answers when it is done or refused.
@@ -189,9 +189,11 @@ async fn restart(desk: &Desk, caller: &Caller, body: &[u8]) -> Result<Answer, An
 }
 
 async fn reload(desk: &Desk, caller: &Caller) -> Result<Answer, Answer> {
-    let what = format!("reload {}", desk.me);
+    let what = (format!("reload {}", desk.me), Reach::Alone);
     let told = |reloaded: &crate::reload::Reloaded| reloaded.to_string();
-    match audit::once(desk, caller, &what, desk.orders.reload(), told).await {
+    let orders = desk.orders.clone();
+    let work = async move { orders.reload().await };
+    match audit::once(desk, caller, what, work, told, |why| why).await {
         Ok(reloaded) => Ok(Answer::message(202, format!("reload scheduled; {reloaded}"))),
         Err(why) => Err(Answer::error(422, &why, "mend the file; nothing was changed")),
     }
@@ -211,8 +213,10 @@ async fn reinitialize(desk: &Desk, caller: &Caller, body: &[u8]) -> Result<Answe
             Err(Answer::message(503, "I am the leader, can not reinitialize"))
         }
         Some(_) => {
-            let (what, order) = (format!("reinit {}", desk.me), desk.orders.give(Order::Reinit));
-            match audit::once(desk, caller, &what, order, |()| "it was begun".into()).await {
+            let (what, orders) = ((format!("reinit {}", desk.me), Reach::All), desk.orders.clone());
+            let work = async move { orders.give(Order::Reinit).await };
+            let told = |(): &()| "it was begun".to_owned();
+            match audit::once(desk, caller, what, work, told, |why| why).await {
                 Ok(()) => Ok(Answer::message(200, "reinitialize started")),
                 Err(why) => Err(Answer::message(503, why)),
             }

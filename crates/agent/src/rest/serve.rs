@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use howdah_rpc::access::{Access, Caller};
+use howdah_rpc::access::{Access, Arrived};
 use howdah_rpc::incoming::{Door, Shielded, incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -31,7 +31,7 @@ pub async fn serve(listener: TcpListener, access: Access, router: Router) {
 }
 
 async fn answer(connection: Shielded, router: Router) {
-    let caller: Caller = connection.connect_info();
+    let Arrived { caller, .. } = connection.connect_info();
     let service = tower::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request: Request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(caller.clone());

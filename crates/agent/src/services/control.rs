@@ -20,14 +20,16 @@ use howdah_rpc::control::{
     SwitchoverRequest, UnfenceRequest,
 };
 use howdah_rpc::refusal::Reason as Refusal;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::audit::Reach;
 use super::{audit, log, lost, operations, rights, upkeep};
 use crate::board::Board;
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::counters::Counters;
 use crate::explain;
 use crate::order::Orders;
@@ -52,11 +54,16 @@ pub struct Desk {
     pub counters: Arc<Counters>,
     /// The local data directory, beside which lies what was kept before it was replaced.
     pub data_dir: PathBuf,
-    /// Whether the configuration gives the passwords that members connect with.
-    pub passwords_configured: bool,
+    /// The configuration in force.
+    pub configured: watch::Receiver<Arc<Config>>,
 }
 
 impl Desk {
+    /// Whether the configuration gives the passwords that members connect with.
+    pub fn gives_passwords(&self) -> bool {
+        self.configured.borrow().gives_passwords()
+    }
+
     /// The state as applied here.
     pub fn state(&self) -> Arc<ClusterState> {
         self.node.applied().borrow().state.clone()
@@ -97,7 +104,7 @@ impl Desk {
         let to = if request.candidate.is_empty() { "the best" } else { &request.candidate };
         let what = format!("switch over to {to}");
         let work = |to| operations::switchover(desk, request, to);
-        if dry_run { just(work) } else { audit::streamed(self, caller, what, work) }
+        if dry_run { just(work) } else { audit::streamed(self, caller, (what, Reach::All), work) }
     }
 
     /// A failover, or what it would take.
@@ -112,14 +119,19 @@ impl Desk {
             what.push_str(if asked { words } else { "" });
         }
         let work = |to| operations::failover(desk, request, to);
-        if dry_run { just(work) } else { audit::streamed(self, caller, what, work) }
+        if dry_run { just(work) } else { audit::streamed(self, caller, (what, Reach::All), work) }
     }
 
     /// A restart of one member's PostgreSQL.
     pub(crate) fn order_restart(&self, caller: &Caller, request: RestartRequest) -> Told {
         let (desk, what) = (self.clone(), format!("restart PostgreSQL of {}", request.member));
-        audit::streamed(self, caller, what, |to| upkeep::restart(desk, request, to))
+        audit::streamed(self, caller, (what, Reach::Alone), |to| upkeep::restart(desk, request, to))
     }
+}
+
+/// An order that was not begun.
+fn unrecorded(why: String) -> Status {
+    Status::unavailable(why)
 }
 
 /// What changes nothing is nobody's order.
@@ -270,7 +282,7 @@ impl Control for Desk {
         let (caller, request, desk) = (Caller::of(&request), request.into_inner(), self.clone());
         let what = format!("reinit {}", request.member);
         let work = |to| upkeep::reinit(desk, request, to);
-        Ok(streaming(audit::streamed(self, &caller, what, work)))
+        Ok(streaming(audit::watched(self, &caller, (what, Reach::All), work)))
     }
 
     async fn restart(
@@ -286,10 +298,10 @@ impl Control for Desk {
         request: Request<ReloadRequest>,
     ) -> Result<Response<ReloadResponse>, Status> {
         let (caller, member) = (Caller::of(&request), request.into_inner().member);
-        let what = format!("reload {member}");
+        let what = (format!("reload {member}"), Reach::Alone);
         let told = |answer: &ReloadResponse| upkeep::told(answer);
-        let done = audit::once(self, &caller, &what, upkeep::reload(self, &member), told);
-        done.await.map(Response::new)
+        let work = upkeep::reload(self.clone(), member);
+        audit::once(self, &caller, what, work, told, unrecorded).await.map(Response::new)
     }
 
     async fn pause(
@@ -298,7 +310,7 @@ impl Control for Desk {
     ) -> Result<Response<Self::PauseStream>, Status> {
         let (caller, desk) = (Caller::of(&request), self.clone());
         let work = |to| upkeep::set_pause(desk, true, to);
-        Ok(streaming(audit::streamed(self, &caller, "pause".into(), work)))
+        Ok(streaming(audit::streamed(self, &caller, ("pause".into(), Reach::All), work)))
     }
 
     async fn resume(
@@ -307,7 +319,7 @@ impl Control for Desk {
     ) -> Result<Response<Self::ResumeStream>, Status> {
         let (caller, desk) = (Caller::of(&request), self.clone());
         let work = |to| upkeep::set_pause(desk, false, to);
-        Ok(streaming(audit::streamed(self, &caller, "resume".into(), work)))
+        Ok(streaming(audit::streamed(self, &caller, ("resume".into(), Reach::All), work)))
     }
 
     async fn fence(
@@ -318,7 +330,7 @@ impl Control for Desk {
             (Caller::of(&request), request.into_inner().member, self.clone());
         let what = format!("fence {member}");
         let work = |to| upkeep::set_fence(desk, member, true, to);
-        Ok(streaming(audit::streamed(self, &caller, what, work)))
+        Ok(streaming(audit::streamed(self, &caller, (what, Reach::All), work)))
     }
 
     async fn unfence(
@@ -329,7 +341,7 @@ impl Control for Desk {
             (Caller::of(&request), request.into_inner().member, self.clone());
         let what = format!("unfence {member}");
         let work = |to| upkeep::set_fence(desk, member, false, to);
-        Ok(streaming(audit::streamed(self, &caller, what, work)))
+        Ok(streaming(audit::streamed(self, &caller, (what, Reach::All), work)))
     }
 
     async fn audit(&self, _: Request<AuditRequest>) -> Result<Response<AuditResponse>, Status> {
@@ -341,10 +353,10 @@ impl Control for Desk {
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<CreateTokenResponse>, Status> {
         let (caller, request) = (Caller::of(&request), request.into_inner());
-        let what = format!("make token {} for {}", request.name, request.role);
-        let work = rights::create(self, &caller, request);
-        let made = audit::once(self, &caller, &what, work, |_| "it was shown once".into());
-        made.await.map(Response::new)
+        let what = (format!("make token {} for {}", request.name, request.role), Reach::All);
+        let work = rights::create(self.clone(), caller.clone(), request);
+        let told = |_: &CreateTokenResponse| "it was shown once".to_owned();
+        audit::once(self, &caller, what, work, told, unrecorded).await.map(Response::new)
     }
 
     async fn list_tokens(
@@ -359,9 +371,10 @@ impl Control for Desk {
         request: Request<RevokeTokenRequest>,
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         let (caller, name) = (Caller::of(&request), request.into_inner().name);
-        let what = format!("revoke token {name}");
-        let work = rights::revoke(self, name);
-        audit::once(self, &caller, &what, work, |()| "it lets nobody in any more".into()).await?;
+        let what = (format!("revoke token {name}"), Reach::All);
+        let work = rights::revoke(self.clone(), name);
+        let told = |(): &()| "it lets nobody in any more".to_owned();
+        audit::once(self, &caller, what, work, told, unrecorded).await?;
         Ok(Response::new(RevokeTokenResponse {}))
     }
 
@@ -372,7 +385,7 @@ impl Control for Desk {
         let (caller, desk) = (Caller::of(&request), self.clone());
         let what = "replace the passwords of replication and rewinding".to_owned();
         let work = |to| rights::rotate(desk, to);
-        Ok(streaming(audit::streamed(self, &caller, what, work)))
+        Ok(streaming(audit::streamed(self, &caller, (what, Reach::All), work)))
     }
 
     async fn get_config(

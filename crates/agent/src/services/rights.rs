@@ -57,8 +57,8 @@ fn role(right: Right) -> Role {
 
 /// Makes a token.
 pub(super) async fn create(
-    desk: &Desk,
-    caller: &Caller,
+    desk: Desk,
+    caller: Caller,
     request: CreateTokenRequest,
 ) -> Result<CreateTokenResponse, Status> {
     let right = Right::of(&request.role).ok_or_else(|| {
@@ -70,12 +70,13 @@ pub(super) async fn create(
     // The same names as in certificates.
     Identity::new("x", role(right), &request.name)
         .map_err(|why| Status::invalid_argument(why.to_string()))?;
-    let drawn = token::draw().map_err(|why| Status::internal(why.to_string()))?;
+    let drawn =
+        token::draw(&desk.state().scope).map_err(|why| Status::internal(why.to_string()))?;
     let now = desk.clock.wall();
     let lifetime_ms = request.lifetime_s.saturating_mul(1000);
     let expires = (lifetime_ms > 0).then(|| WallTime(now.0.saturating_add(lifetime_ms)));
     let kept = Token { right, hash: token::hash(&drawn), by: caller.who(), made: now, expires };
-    put(desk, Command::GrantToken { name: request.name, token: kept })
+    put(&desk, Command::GrantToken { name: request.name, token: kept })
         .await
         .map_err(Status::failed_precondition)?;
     Ok(CreateTokenResponse { token: drawn, expires_ms: expires.map_or(0, |end| end.0) })
@@ -96,14 +97,14 @@ pub(super) fn list(desk: &Desk) -> ListTokensResponse {
 }
 
 /// Takes a token away.
-pub(super) async fn revoke(desk: &Desk, name: String) -> Result<(), Status> {
+pub(super) async fn revoke(desk: Desk, name: String) -> Result<(), Status> {
     let command = Command::RevokeToken { name, at: desk.clock.wall() };
-    put(desk, command).await.map_err(Status::failed_precondition)
+    put(&desk, command).await.map_err(Status::failed_precondition)
 }
 
 /// New passwords for the roles that members connect as.
 pub async fn rotate(desk: Desk, to: Teller) {
-    if desk.passwords_configured {
+    if desk.gives_passwords() {
         let text = "refused: the configuration gives the passwords of replication and rewinding; write new ones \
                     there on every member, then `howdah reload`";
         return refused(&to, &desk, "configured", text).await;

@@ -114,9 +114,9 @@ fn known(desk: &Desk, name: &MemberName) -> Result<Member, Status> {
 /// # Errors
 /// `NotFound`: no such member. `Unavailable`: it does not answer. `InvalidArgument`: its file has a
 /// mistake, and nothing was changed.
-pub async fn reload(desk: &Desk, member: &str) -> Result<ReloadResponse, Status> {
-    let name = MemberName::from(member);
-    let address = known(desk, &name)?.control_address;
+pub async fn reload(desk: Desk, member: String) -> Result<ReloadResponse, Status> {
+    let name = MemberName::from(member.as_str());
+    let address = known(&desk, &name)?.control_address;
     if name == desk.me {
         let reloaded =
             desk.orders.reload().await.map_err(|why| Refusal::WrongConfiguration.status(why))?;
@@ -126,9 +126,9 @@ pub async fn reload(desk: &Desk, member: &str) -> Result<ReloadResponse, Status>
             needs_howdah_restart: reloaded.needs_howdah_restart,
         });
     }
-    let mut client = peer_of(desk, &address).map_err(|why| Refusal::Unreachable.status(why))?;
-    let (scope, member) = (desk.state().scope.clone(), name.0.clone());
-    let answer = within(desk, &name, client.reload(peer::ReloadRequest { scope, member })).await;
+    let mut client = peer_of(&desk, &address).map_err(|why| Refusal::Unreachable.status(why))?;
+    let scope = desk.state().scope.clone();
+    let answer = within(&desk, &name, client.reload(peer::ReloadRequest { scope, member })).await;
     let answer = answer.map_err(|why| Refusal::Unreachable.status(why))?;
     if !answer.reason.is_empty() {
         return Err(Refusal::WrongConfiguration.status(answer.reason));

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::{CONFIG, TLS};
+
 /// Where a member's files belong on its machine.
 pub(super) const HOME: &str = "/etc/howdah";
 
@@ -14,8 +16,11 @@ pub(super) fn command(dir: &Path, name: &str, host: &str, places: &[&Path]) -> S
         "set -e".to_owned(),
         format!("mkdir -p {HOME}"),
         format!("tar -C {HOME} --strip-components=1 --no-same-owner -xf -"),
-        // The agent reads them anew while it runs, and renews its certificate there.
-        format!("chown -R postgres: {HOME}"),
+        // The agent reads them anew while it runs. What root runs by them, no other user may change.
+        format!("chown root:postgres {HOME}/{CONFIG}"),
+        format!("chmod 0640 {HOME}/{CONFIG}"),
+        // It renews its certificate there.
+        format!("chown -R postgres: {HOME}/{TLS}"),
     ];
     for place in above(places) {
         let place = quoted(&place.display().to_string());
@@ -59,7 +64,8 @@ mod tests {
             line,
             "tar -C main -cf - n1 | ssh root@10.0.0.1 'set -e; mkdir -p /etc/howdah; \
              tar -C /etc/howdah --strip-components=1 --no-same-owner -xf -; \
-             chown -R postgres: /etc/howdah; \
+             chown root:postgres /etc/howdah/howdah.yml; chmod 0640 /etc/howdah/howdah.yml; \
+             chown -R postgres: /etc/howdah/tls; \
              [ -d /var/lib/howdah ] || install -d -o postgres -g postgres -m 0700 /var/lib/howdah; \
              howdah config check; systemctl enable --now howdah'"
         );
