@@ -62,8 +62,8 @@ impl Machine {
 
     fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
-        std::fs::set_permissions(self.path(name), PermissionsExt::from_mode(0o640)).unwrap();
         self.own(&self.path(name));
+        std::fs::set_permissions(self.path(name), PermissionsExt::from_mode(0o640)).unwrap();
     }
 
     fn yaml(&self) -> String {
