@@ -8,6 +8,7 @@ use howdah_locks::authority::{CA_LIFETIME, LIFETIME};
 use howdah_locks::{Authority, Identity, Paths, Role, Visitor, Wanted, files};
 use howdah_rpc::access::Access;
 use howdah_rpc::channel::lazy;
+use howdah_rpc::control::FenceRequest;
 use howdah_rpc::needs::needed;
 use howdah_tests::calls::{calls, refusal};
 use howdah_tests::cluster::printed;
@@ -24,13 +25,13 @@ const STATUS: &str = "/howdah.control.v1.Control/Status";
 
 fn token(cluster: &Cluster, name: &str, role: &str) -> Result<String> {
     let token = cluster.howdah(&["token", "create", name, "--role", role])?;
-    ensure!(token.starts_with("howdah_test_") && token.len() == 76, "{} bytes", token.len());
+    ensure!(howdah_locks::token::scope(&token) == Some(SCOPE), "no token: {} bytes", token.len());
     Ok(token)
 }
 
 /// Somebody without a certificate.
 fn visitor(cluster: &Cluster, index: usize) -> Result<Channel> {
-    let visitor = Visitor::load(&paths(&keys::admin(&cluster.ground.dir)).ca, "test")?;
+    let visitor = Visitor::load(&paths(&keys::admin(&cluster.ground.dir)).ca, SCOPE)?;
     let address = cluster.members[index].control();
     Ok(lazy(&address, Duration::from_secs(1), &Access::Visitor(visitor))?)
 }
@@ -269,9 +270,14 @@ async fn a_secret_in_the_clear_from_another_machine_is_not_taken() -> Result<()>
 
 /// The program by the configuration of the first member, and nothing else: over the socket.
 fn on_the_machine(cluster: &Cluster, args: &[&str]) -> Result<String> {
+    printed(&mut local(cluster, args))
+}
+
+fn local(cluster: &Cluster, args: &[&str]) -> std::process::Command {
     let mut command = cluster.command();
     command.env_remove("HOWDAH_KEYS").arg("-c").arg(cluster.members[0].dir.join("howdah.yml"));
-    printed(command.args(args))
+    command.args(args);
+    command
 }
 
 /// Orders that are kept: who, what, how it ended.
@@ -350,15 +356,18 @@ async fn an_order_that_cannot_be_recorded_is_not_begun() -> Result<()> {
     let mut cluster = Cluster::healthy("rights-unrecorded", Options::default()).await?;
     // What would move the cursor of whoever reads it is no order to his terminal.
     let odd = "n9\r\u{1b}[1A\u{1b}[2K";
-    ensure!(cluster.howdah(&["fence", odd, "--yes"]).is_err(), "there is no such member");
+    let request = FenceRequest { member: odd.to_owned() };
+    let mut told = cluster.client(0)?.fence(request).await?.into_inner();
+    while told.message().await?.is_some_and(|progress| !progress.finished) {}
     kept(&cluster, "admin tester (certificate)", r"fence n9\r\u{1b}[1A\u{1b}[2K", "not done")
         .await?;
     for index in [1, 2] {
         cluster.members[index].kill_node();
     }
     let own = cluster.members[0].name.clone();
-    let refused =
-        on_the_machine(&cluster, &["fence", &own, "--yes"]).err().context("fenced")?.to_string();
+    let output = local(&cluster, &["fence", &own, "--yes"]).output()?;
+    let refused = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.code() == Some(1), "{output:?}");
     ensure!(
         refused.contains("cannot be recorded") && refused.contains("nothing was begun"),
         "{refused}"
