@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::elephant::JobError;
 use crate::shell::Context;
+use crate::troubles::Kind;
 
 /// After an attempt that failed.
 const BREATH: Duration = Duration::from_millis(500);
@@ -46,7 +47,11 @@ async fn look(context: &Context) -> Result<(), JobError> {
     elephant.passfile_of(&state)?;
     let own = context.board.own().borrow().clone();
     let held = state.held().filter(|record| record.holder == context.me);
-    let Some(record) = held.filter(|_| own.running && !own.in_recovery) else { return Ok(()) };
+    let Some(record) = held.filter(|_| own.running && !own.in_recovery) else {
+        // What is wrong with a role is the leader's to say.
+        elephant.troubles.set(Kind::Monitoring, None);
+        return Ok(());
+    };
     elephant.set_roles(&state, record.epoch).await?;
     // A version counts where its passwords do.
     if !elephant.current().gives_passwords() {

@@ -139,18 +139,19 @@ impl Elephant {
         let replication = login(&names.replication.username, &wanted.replication);
         let rewind = login(&names.rewind.username, &wanted.rewind);
         roles::ensure_roles(&session, self.install.major, &replication, &rewind).await?;
+        // Whoever looks on holds nobody up: clients are let in without him.
+        let mut failed = None;
         if let Some(role) = &names.monitoring {
             let password = role.password.as_ref().map(|password| Secret::new(password.reveal()));
             let login = Login { name: &role.username, password: password.as_ref() };
-            // Whoever looks on holds nobody up: clients are let in without him.
-            let failed = roles::ensure_monitoring(&session, &login).await.err().map(|why| {
+            failed = roles::ensure_monitoring(&session, &login).await.err().map(|why| {
                 format!(
                     "the role `{}` for monitoring is not made: {why}; mend it, then `howdah reload`",
                     role.username
                 )
             });
-            self.troubles.set(Kind::Monitoring, failed);
         }
+        self.troubles.set(Kind::Monitoring, failed);
         *set = Some(wanted);
         Ok(())
     }
