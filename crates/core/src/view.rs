@@ -244,6 +244,30 @@ pub enum Job {
     Sync,
 }
 
+impl Job {
+    /// Whether it is over in moments, so that an order waits for it; what takes longer refuses the order by its name.
+    pub fn takes_moments(self) -> bool {
+        match self {
+            Self::Reload
+            | Self::Promise
+            | Self::Follow
+            | Self::Doors
+            | Self::Prepare
+            | Self::Sync => true,
+            Self::Start
+            | Self::StartInPlace
+            | Self::Stop
+            | Self::Restart
+            | Self::Kill
+            | Self::Initdb
+            | Self::Promote
+            | Self::Rewind
+            | Self::Clone
+            | Self::HandOver => false,
+        }
+    }
+}
+
 impl std::fmt::Display for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -329,4 +353,16 @@ pub enum PeerData {
     Cluster(u64),
     /// Something else.
     Unusable,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_waits_for_a_change_of_whom_commits_wait_for() {
+        // It comes and goes with standbys: an order that meets it by chance is not refused.
+        assert!(Job::Sync.takes_moments());
+        assert!(Job::Doors.takes_moments() && !Job::Clone.takes_moments());
+    }
 }

@@ -339,9 +339,7 @@ impl Shell {
 
     /// What takes moments is waited for; what takes longer is refused by name.
     fn not_in_the_middle(&self) -> Result<(), String> {
-        let job = self.local.job().filter(|job| {
-            !matches!(job, Job::Doors | Job::Follow | Job::Promise | Job::Prepare | Job::Reload)
-        });
+        let job = self.local.job().filter(|job| !job.takes_moments());
         job.map_or(Ok(()), |job| Err(format!("{job} already in progress")))
     }
 
