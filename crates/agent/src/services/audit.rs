@@ -24,6 +24,8 @@ pub(crate) enum Reach {
     Alone,
     /// The cluster.
     All,
+    /// Another one does it: the work only looks on, as long as somebody listens.
+    Other,
 }
 
 /// An order that was recorded, until its end is.
@@ -73,7 +75,7 @@ async fn put(desk: &Desk, command: Command, reach: Reach) -> Result<(), ProposeE
     let limit = match (desk.node.status().quorum, reach) {
         (true, _) => desk.timings.ttl,
         // An election may be under way.
-        (false, Reach::All) => desk.timings.election_max * 2,
+        (false, Reach::All | Reach::Other) => desk.timings.election_max * 2,
         // What is done in any case waits for nobody.
         (false, Reach::Alone) => {
             return Err(ProposeError::Refused("the group has no majority".to_owned()));
@@ -99,34 +101,8 @@ type Told = mpsc::Receiver<Result<Progress, Status>>;
 pub(crate) fn streamed<W>(
     desk: &Desk,
     caller: &Caller,
-    order: (String, Reach),
-    work: impl FnOnce(Teller) -> W + Send + 'static,
-) -> Told
-where
-    W: Future<Output = ()> + Send + 'static,
-{
-    told_by(desk, caller, order, work, false)
-}
-
-/// The same of work that only looks on, as long as somebody listens: what was begun is done by another one.
-pub(crate) fn watched<W>(
-    desk: &Desk,
-    caller: &Caller,
-    order: (String, Reach),
-    work: impl FnOnce(Teller) -> W + Send + 'static,
-) -> Told
-where
-    W: Future<Output = ()> + Send + 'static,
-{
-    told_by(desk, caller, order, work, true)
-}
-
-fn told_by<W>(
-    desk: &Desk,
-    caller: &Caller,
     (what, reach): (String, Reach),
     work: impl FnOnce(Teller) -> W + Send + 'static,
-    looks_on: bool,
 ) -> Told
 where
     W: Future<Output = ()> + Send + 'static,
@@ -148,7 +124,7 @@ where
                 last = progress.clone();
             }
             // Who asked may go away.
-            if out.send(message).await.is_err() && looks_on {
+            if out.send(message).await.is_err() && reach == Reach::Other {
                 told.close();
             }
         }

@@ -282,7 +282,7 @@ impl Control for Desk {
         let (caller, request, desk) = (Caller::of(&request), request.into_inner(), self.clone());
         let what = format!("reinit {}", request.member);
         let work = |to| upkeep::reinit(desk, request, to);
-        Ok(streaming(audit::watched(self, &caller, (what, Reach::All), work)))
+        Ok(streaming(audit::streamed(self, &caller, (what, Reach::Other), work)))
     }
 
     async fn restart(
